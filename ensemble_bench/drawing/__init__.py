@@ -1,0 +1,1 @@
+"""Procedural pictures, the same bytes on every machine: integers, ``+ - * /`` and ``sqrt`` only, randomness from a hash."""
