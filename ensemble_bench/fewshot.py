@@ -26,7 +26,9 @@ def draw(ids: Sequence[str], labels: Sequence[int], classes: Sequence[str], shot
     support = []
     for name, own in zip(classes, places, strict=True):
         if len(own) < shots:
-            raise BadData(f"the class {name!r} has {len(own)} training examples, fewer than --shots {shots}: ask for at most {len(own)}.")
+            raise BadData(
+                f"the class {name!r} has {len(own)} training examples, fewer than --shots {shots}: ask for at most {len(own)}."
+            )
         support += sorted(own, key=lambda place: _rank(f"{seed}/{number}/{name}/{ids[place]}"))[:shots]
     return support
 
@@ -42,7 +44,9 @@ def check_disjoint(support: Sequence[str], query: Sequence[str], task: str) -> N
     """Raise ``BadData`` if a sample is in both."""
     both = set(support) & set(query)
     if both:
-        raise BadData(f"{task}: {len(both)} samples are both in support and query, {sorted(both)[0]!r} for one: the splits must be disjoint.")
+        raise BadData(
+            f"{task}: {len(both)} samples are both in support and query, {sorted(both)[0]!r} for one: the splits must be disjoint."
+        )
 
 
 def digest(ids: Sequence[str]) -> str:

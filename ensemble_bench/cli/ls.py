@@ -1,0 +1,41 @@
+"""List what there is: tasks, collections, backbones, pools, strategies or corruptions."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+from pathlib import Path
+from typing import Any
+
+from ensemble_bench import listing
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", help=f"one of {', '.join(listing.KINDS)}")
+    parser.add_argument("pattern", nargs="?", default="*", help="only names that this glob pattern matches")
+    parser.add_argument("--json", action="store_true", help="a JSON list of objects")
+    parser.add_argument("--cards", action="append", type=Path, default=[], metavar="DIR", help="more cards")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], metavar="FILE.py", help="more strategies")
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def main(options: argparse.Namespace) -> int:
+    kind = listing.kind(options.kind)
+    every = listing.things(kind, cards=tuple(options.cards), plugins=tuple(options.plugin))
+    things = [thing for thing in every if fnmatch.fnmatch(thing["name"], options.pattern)]
+    if options.json:
+        print(json.dumps(things, indent=1, allow_nan=False))
+        return 0
+    if not things:
+        print(f"no {kind} {'at all' if not every else f'called {options.pattern}'}")
+        return 0
+    keys = [key for key in things[0] if any(thing.get(key) not in (None, "", []) for thing in things)]
+    rows = [keys, *([_cell(thing.get(key)) for key in keys] for thing in things)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(keys))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    return 0

@@ -1,0 +1,30 @@
+"""Print everything known about one task, collection, backbone, pool, strategy or corruption."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ensemble_bench import listing
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", help=f"one of {', '.join(listing.KINDS)}")
+    parser.add_argument("name")
+    parser.add_argument("--json", action="store_true", help="a JSON object")
+    parser.add_argument("--cards", action="append", type=Path, default=[], metavar="DIR", help="more cards")
+    parser.add_argument("--plugin", action="append", type=Path, default=[], metavar="FILE.py", help="more strategies")
+
+
+def main(options: argparse.Namespace) -> int:
+    kind = listing.kind(options.kind)
+    thing = listing.details(kind, options.name, cards=tuple(options.cards), plugins=tuple(options.plugin))
+    if options.json:
+        print(json.dumps(thing, indent=1, allow_nan=False))
+        return 0
+    width = max(len(key) for key in thing)
+    for key, value in thing.items():
+        for place, line in enumerate(map(str, value) if isinstance(value, (list, tuple)) else str(value).splitlines() or [""]):
+            print(f"{key if not place else '':<{width}}  {line}")
+    return 0

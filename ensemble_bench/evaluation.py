@@ -1,0 +1,97 @@
+"""One strategy on one task: fitted once per draw, asked for every condition, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ensemble_bench import metrics
+from ensemble_bench.cube import Cube
+from ensemble_bench.errors import BadPlugin, Lacking
+from ensemble_bench.strategies.base import Strategy
+
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one fit of a strategy said of one query: per-sample arrays and what it cost per image."""
+
+    draw: int | None
+    labels: int
+    samples: Mapping[str, Tensor]
+    gflops: float
+    backbones: int
+    learnt: Mapping[str, Any] = field(default_factory=dict)
+
+
+def lacking(strategy: Strategy, cube: Cube) -> str | None:
+    """Why a strategy cannot work on this cube, or None."""
+    missing = [what for what in strategy.needs if what not in cube.has]
+    return f"needs {' and '.join(missing)}, and there are only {', '.join(sorted(cube.has))}" if missing else None
+
+
+def _scores(strategy: Strategy, part: Cube, name: str) -> Tensor:
+    seen = part if strategy.labels == "query" else part.blind()
+    scores = strategy.predict(seen)
+    if not isinstance(scores, Tensor) or scores.shape != (len(part), len(part.classes)):
+        shape = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise BadPlugin(f"{name}: predict must return scores [s, c] = {[len(part), len(part.classes)]}, not {shape}.")
+    if not torch.isfinite(scores).all():
+        raise BadPlugin(f"{name}: predict returned scores that are NaN or infinite.")
+    return scores
+
+
+def answer(strategy: Strategy, query: Cube, name: str, *, draw: int | None = None, labels: int = 0) -> Answer:
+    """What a (fitted) strategy says of a labelled query; it sees the labels only if it is an oracle.
+
+    The query goes through in chunks of CHUNK samples, a transductive strategy gets it whole.
+    """
+    whole = strategy.transductive or len(query) <= CHUNK
+    found: dict[str, list[Tensor]] = {}
+    spent = 0.0
+    used = torch.zeros(len(query.backbones), dtype=torch.bool)
+    for part in [query] if whole else query.chunks(CHUNK):
+        scores = _scores(strategy, part, name)
+        for key, value in metrics.per_sample(scores, strategy.gives, part.labels, part).items():
+            found.setdefault(key, []).append(value)
+        needed = strategy.used(part if strategy.labels == "query" else part.blind())
+        spent += float((needed.double() * part.gflops[:, None]).sum())
+        used |= needed.any(1)
+    return Answer(
+        draw=draw,
+        labels=len(query) if strategy.labels == "query" else labels,
+        samples={key: torch.cat(parts) for key, parts in found.items()},
+        gflops=spent / max(len(query), 1),
+        backbones=int(used.sum()),
+        learnt=strategy.learnt(),
+    )
+
+
+def answers(build: Any, name: str, supports: Sequence[Cube], queries: Mapping[str, Cube], seed: int) -> dict[str, list[Answer]]:
+    """Answers of every draw, by condition. ``build()`` gives a fresh strategy; one that uses no support is asked once."""
+    found: dict[str, list[Answer]] = {condition: [] for condition in queries}
+    first: Strategy = build()
+    draws: Sequence[Cube | None] = supports if first.labels == "support" else [None]
+    if not draws:
+        raise Lacking(f"{name} learns from labelled examples, and there is no train split to draw them from.")
+    for number, support in enumerate(draws):
+        strategy: Strategy = build()
+        if hasattr(strategy, "seed"):
+            strategy.seed = seed + number
+        if support is not None:
+            strategy.fit(support)
+        for condition, query in queries.items():
+            said = answer(
+                strategy,
+                query,
+                name,
+                draw=None if support is None else number,
+                labels=0 if support is None else len(support),
+            )
+            found[condition].append(said)
+    return found
