@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,17 +35,6 @@ def lacking(strategy: Strategy, cube: Cube) -> str | None:
     return f"needs {' and '.join(missing)}, and there are only {', '.join(sorted(cube.has))}" if missing else None
 
 
-def _scores(strategy: Strategy, part: Cube, name: str) -> Tensor:
-    seen = part if strategy.labels == "query" else part.blind()
-    scores = strategy.predict(seen)
-    if not isinstance(scores, Tensor) or scores.shape != (len(part), len(part.classes)):
-        shape = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise BadPlugin(f"{name}: predict must return scores [s, c] = {[len(part), len(part.classes)]}, not {shape}.")
-    if not torch.isfinite(scores).all():
-        raise BadPlugin(f"{name}: predict returned scores that are NaN or infinite.")
-    return scores
-
-
 def answer(strategy: Strategy, query: Cube, name: str, *, draw: int | None = None, labels: int = 0) -> Answer:
     """What a (fitted) strategy says of a labelled query; it sees the labels only if it is an oracle.
 
@@ -56,10 +45,13 @@ def answer(strategy: Strategy, query: Cube, name: str, *, draw: int | None = Non
     spent = 0.0
     used = torch.zeros(len(query.backbones), dtype=torch.bool)
     for part in [query] if whole else query.chunks(CHUNK):
-        scores = _scores(strategy, part, name)
+        seen = part if strategy.labels == "query" else part.blind()
+        scores = strategy.predict(seen)
+        if not isinstance(scores, Tensor):
+            raise BadPlugin(f"{name}: predict must return a tensor of scores [s, c], not a {type(scores).__name__}.")
         for key, value in metrics.per_sample(scores, strategy.gives, part.labels, part).items():
             found.setdefault(key, []).append(value)
-        needed = strategy.used(part if strategy.labels == "query" else part.blind())
+        needed = strategy.used(seen)
         spent += float((needed.double() * part.gflops[:, None]).sum())
         used |= needed.any(1)
     return Answer(
@@ -72,15 +64,15 @@ def answer(strategy: Strategy, query: Cube, name: str, *, draw: int | None = Non
     )
 
 
-def answers(build: Any, name: str, supports: Sequence[Cube], queries: Mapping[str, Cube], seed: int) -> dict[str, list[Answer]]:
+def answers(build: Callable[[], Strategy], name: str, supports: Sequence[Cube], queries: Mapping[str, Cube], seed: int) -> dict[str, list[Answer]]:
     """Answers of every draw, by condition. ``build()`` gives a fresh strategy; one that uses no support is asked once."""
     found: dict[str, list[Answer]] = {condition: [] for condition in queries}
-    first: Strategy = build()
+    first = build()
     draws: Sequence[Cube | None] = supports if first.labels == "support" else [None]
     if not draws:
         raise Lacking(f"{name} learns from labelled examples, and there is no train split to draw them from.")
     for number, support in enumerate(draws):
-        strategy: Strategy = build()
+        strategy = build()
         if hasattr(strategy, "seed"):
             strategy.seed = seed + number
         if support is not None:

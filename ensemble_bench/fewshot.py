@@ -27,7 +27,7 @@ def draw(ids: Sequence[str], labels: Sequence[int], classes: Sequence[str], shot
     for name, own in zip(classes, places, strict=True):
         if len(own) < shots:
             raise BadData(
-                f"the class {name!r} has {len(own)} training examples, fewer than --shots {shots}: ask for at most {len(own)}."
+                f"the class {name!r} has {len(own)} training examples, fewer than --shots {shots}: ask for {len(own)} at most."
             )
         support += sorted(own, key=lambda place: _rank(f"{seed}/{number}/{name}/{ids[place]}"))[:shots]
     return support
@@ -45,7 +45,7 @@ def check_disjoint(support: Sequence[str], query: Sequence[str], task: str) -> N
     both = set(support) & set(query)
     if both:
         raise BadData(
-            f"{task}: {len(both)} samples are both in support and query, {sorted(both)[0]!r} for one: the splits must be disjoint."
+            f"{task}: {len(both)} samples are both in support and query, {sorted(both)[0]!r} for one: splits must be disjoint."
         )
 
 

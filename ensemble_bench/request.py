@@ -20,7 +20,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class Request:
-    """Everything that ``run`` can be told. ``strategies`` empty means the default ones; ``limit`` and ``output`` may be None."""
+    """Everything that ``run`` can be told; ``limit`` and ``output`` may be None."""
 
     tasks: tuple[str, ...] = ("mini",)
     backbones: tuple[str, ...] = ("mini",)
@@ -64,6 +64,7 @@ class Request:
 
 
 _KINDS = {field.name: field.default for field in dataclasses.fields(Request)}
+NAMES = tuple(_KINDS)
 
 
 def _fitting(key: str, value: Any, where: str) -> Any:

@@ -40,7 +40,7 @@ def test_the_order_of_the_data_does_not_matter() -> None:
 
 
 def test_too_many_shots_names_the_class() -> None:
-    with pytest.raises(BadData, match=r"the class 'a' has 20 training examples, fewer than --shots 21: ask for at most 20"):
+    with pytest.raises(BadData, match=r"the class 'a' has 20 training examples, fewer than --shots 21: ask for 20 at most"):
         _drawn(21)
     with pytest.raises(BadOption, match="at least 1"):
         _drawn(0)

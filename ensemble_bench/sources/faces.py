@@ -1,4 +1,4 @@
-"""The 200 grey crops that scikit-image carries from Labeled Faces in the Wild: a hundred faces, a hundred pieces of background."""
+"""The 200 grey crops that scikit-image carries from Labeled Faces in the Wild: half faces, half background."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from ensemble_bench.backbones import cost
 from ensemble_bench.backbones.mini import compact, recipe
 from ensemble_bench.backbones.mini.captions import every_caption, pairs
 
@@ -112,6 +113,23 @@ def _retrieval(model: Any, pictures: NDArray[np.uint8], tokens: Tensor) -> float
     return (best == own).float().mean().item()
 
 
+def costs(name: str) -> dict[str, float | int]:
+    """``gflops`` of the image tower for one picture, and ``parameters`` of both towers as they are used."""
+    from open_clip.model import CLIP
+
+    with torch.device("meta"):
+        model = CLIP(**recipe.model_config(name))
+    side = recipe.IMAGE_SIZE
+    return {"gflops": round(cost.gflops(model.visual, (side, side)), 6), "parameters": cost.parameters(model)}
+
+
+def add_costs(path: Path) -> None:
+    """Add what ``costs`` says to the card in NAME.json, where it was written without."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["card"] |= costs(path.stem)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def train(name: str, folder: Path, steps: int, workers: int) -> None:
     """Train one backbone in ``folder``, leaving NAME.safetensors (compact, fp16) and NAME.json (config and card)."""
     from open_clip.model import CLIP
@@ -189,6 +207,7 @@ def train(name: str, folder: Path, steps: int, workers: int) -> None:
         "preprocess_cfg": recipe.PREPROCESS,
         "card": {
             "weights": digest,
+            **costs(name),
             "pairs": recipe.PAIRS,
             "batch": recipe.BATCH,
             "steps": steps,

@@ -1,0 +1,49 @@
+"""Print the leaderboard of one or more results folders: what 'run' recorded, with intervals, ceilings apart."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ensemble_bench.report import BY, FORMS
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results folder (option -o of 'run')")
+    parser.add_argument("--format", choices=FORMS, default="table", help="default: table, for a terminal (text = table)")
+    parser.add_argument("--by", choices=BY, default="strategy", help="what a line of a table is; default: strategy")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of printing")
+
+
+def main(options: argparse.Namespace) -> int:
+    from ensemble_bench import leaderboard, report
+    from ensemble_bench.errors import BadOption
+    from ensemble_bench.records import Results
+
+    results = [Results(folder, must_exist=True) for folder in options.folders]
+    caption = leaderboard.caption(results)
+    text = report.text(leaderboard.rows(results), options.format, by=options.by, caption=caption)
+    if options.output is None:
+        show(text, FORMS[options.format] == "table")
+        return 0
+    try:
+        options.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadOption(f"{options.output} cannot be written: {error.strerror}.") from None
+    return 0
+
+
+def show(text: str, table: bool) -> None:
+    """Print to standard output; a table on a terminal gets colours: headings, and the best of each column."""
+    if not (table and sys.stdout.isatty()):
+        sys.stdout.write(text)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    coloured = Text(text, no_wrap=True, overflow="ignore")
+    coloured.highlight_regex(r"(?m)(?<=^├─ )[^─┼┤]+", "bold cyan")
+    coloured.highlight_regex(r"\*[0-9.]+", "bold green")
+    coloured.highlight_regex(r"NOT A FULL RESULT", "bold yellow")
+    Console().print(coloured, end="", soft_wrap=True)

@@ -1,0 +1,340 @@
+"""The spine: every task, every strategy, each answer measured and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+
+from ensemble_bench import cache, evaluation, fewshot, fits, metrics, provenance
+from ensemble_bench.condition import Condition
+from ensemble_bench.cube import Cube
+from ensemble_bench.embed import Embedder
+from ensemble_bench.errors import BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
+from ensemble_bench.evaluation import Answer
+from ensemble_bench.plan import Plan, planned, samples
+from ensemble_bench.progress import Progress
+from ensemble_bench.records import Predictions, Record, Results
+from ensemble_bench.request import Request, read
+from ensemble_bench.statistics import Resamples, interval
+from ensemble_bench.store import Store
+from ensemble_bench.strategies import registry
+from ensemble_bench.strategies.base import Strategy
+from ensemble_bench.strategies.build import named, source_digest
+from ensemble_bench.strategies.spelling import parsed
+from ensemble_bench.task import SPLITS, Task
+
+CONFIG = "config.toml"
+
+
+@dataclass
+class Outcome:
+    """What a run left: its results, how many cells it made and how many were there, the sentences of those that failed.
+
+    ``work`` counts what was really done: model loads, class-embedding builds, decodes, encodes.
+    """
+
+    results: Results
+    made: int = 0
+    kept: int = 0
+    failures: list[str] = field(default_factory=list)
+    work: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One strategy on one task under one condition: what will be answered, and the names of the answers."""
+
+    task: Task
+    condition: Condition
+    strategy: str
+    name: str
+    keys: Mapping[int | None, str]
+
+
+def device(asked: str) -> str:
+    """``cpu`` or ``cuda``; asking for a CUDA device that is not there is an error."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise Missing("--device cuda: torch finds no CUDA device here; use --device cpu or auto.")
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def run(request: Request, progress: Progress | None = None) -> Outcome:
+    """Do what a request asks for and is not done yet. What the user must mend is raised before anything is written.
+
+    A data set or a strategy that fails later becomes a row with its reason; the others go on.
+    """
+    if request.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    plan = planned(request)
+    work = _Work(plan, progress or Progress())
+    _write_config(plan)
+    for task in plan.tasks:
+        work.do(task)
+    work.outcome.work = asdict(work.embedder.work)
+    return work.outcome
+
+
+def cube(request: Request, *, split: str = "test", draw: int = 0) -> Cube:
+    """The labelled cube of the one task that a request names: its test samples, or the support of one draw."""
+    plan = planned(request)
+    if len(plan.tasks) != 1:
+        raise BadOption(f"a cube is of one task, and {', '.join(request.tasks)} are {len(plan.tasks)}.")
+    if split not in SPLITS:
+        raise BadOption(f"split must be one of {', '.join(SPLITS)}, not {split!r}.")
+    if split == "train" and draw not in range(request.draws):
+        raise BadOption(f"there are draws 0 to {request.draws - 1}, not {draw}.")
+    work = _Work(plan.changed(strategies=("best-single",) if split == "train" else ()), Progress())
+    task = plan.tasks[0]
+    if split == "test":
+        return work.cube(task, "test", Condition())
+    supports = work.supports(task)
+    if not supports:
+        raise BadOption(f"{task.name} has no train split to draw a support from.")
+    return supports[draw]
+
+
+def measure(strategy: str | Strategy, query: Cube, support: Cube | None = None) -> tuple[dict[str, float | None], str]:
+    """Every metric of a strategy on a labelled cube, and its name; one that learns is fitted on ``support`` first."""
+    text = strategy if isinstance(strategy, str) else type(strategy).__name__
+    asked = named(strategy) if isinstance(strategy, str) else strategy
+    reason = evaluation.lacking(asked, query)
+    if reason:
+        raise Lacking(f"{text} {reason}.")
+    if asked.labels == "support":
+        if support is None and not asked.learnt():
+            raise Lacking(f"{text} learns from labelled examples: give support=, or a strategy that has been fitted.")
+        if support is not None:
+            fewshot.check_disjoint(support.ids, query.ids, text)
+            asked.fit(support)
+    answer = evaluation.answer(asked, query, text)
+    return metrics.measured(dict(answer.samples), query.labels), text
+
+
+class _Work:
+    """A run under way: the plan, the loaded backbones, the results so far."""
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.plan, self.request, self.progress = plan, plan.request, progress
+        self.strategies: dict[str, Strategy] = {text: named(text) for text in plan.strategies}
+        self.shown = {task.name: samples(task, plan.request) for task in plan.tasks}
+        self.outcome = Outcome(Results(plan.output))
+        self.outcome.results.check_same(
+            pool=[backbone.id for backbone in plan.backbones],
+            shots=plan.request.shots,
+            draws=plan.request.draws,
+            seed=plan.request.seed,
+            precision=plan.request.precision,
+            limit=plan.request.limit,
+            versions={task.name: task.version for task in plan.tasks},
+        )
+        self.device = device(plan.request.device)
+        self.embedder = Embedder(plan.backbones, Store(), self.device, plan.request.precision)
+        self.embedder.distinct()
+
+    def do(self, task: Task) -> None:
+        """Every cell of a task that is not there yet."""
+        cells = [self._cell(task, condition, text) for text in self.plan.strategies for condition in self.plan.conditions]
+        held = self.outcome.results.keys
+        wanted = [cell for cell in cells if not set(cell.keys.values()) <= held]
+        self.outcome.kept += len(cells) - len(wanted)
+        if not wanted:
+            return
+        try:
+            queries = {str(condition): self.cube(task, "test", condition) for condition in self.plan.conditions}
+            supports = self.supports(task)
+        except (BadStore, BadWeights):
+            raise  # not this task's fault: nothing else would get further
+        except BenchError as error:
+            for cell in wanted:
+                self._fail(cell, "failed", f"{task.name}: {error}")
+            return
+        by_strategy: dict[str, list[Cell]] = {}
+        for cell in wanted:
+            by_strategy.setdefault(cell.strategy, []).append(cell)
+        with self.progress.step(f"{task.name}: strategies", len(by_strategy)) as advance:
+            for text, same in by_strategy.items():
+                self._ask(text, same, supports, queries)
+                advance(1)
+
+    def _ask(self, text: str, cells: Sequence[Cell], supports: Sequence[Cube], queries: Mapping[str, Cube]) -> None:
+        strategy = self.strategies[text]
+        reason = evaluation.lacking(strategy, next(iter(queries.values())))
+        if strategy.labels == "support" and not supports:
+            reason = "learns from labelled examples, and this task has no train split to draw them from"
+        if reason:
+            for cell in cells:
+                self._fail(cell, "not-applicable", f"{text} {reason}")
+            return
+        asked = {str(cell.condition): queries[str(cell.condition)] for cell in cells}
+        try:
+            found = evaluation.answers(lambda: named(text), text, supports, asked, self.request.seed)
+        except Exception as error:
+            if registry.builtin(parsed(text)[0]) and not isinstance(error, BenchError):
+                raise
+            said = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+            for cell in cells:
+                self._fail(cell, "failed", said if text in said else f"{text}: {said}")
+            return
+        for cell in cells:
+            self._keep(cell, found[str(cell.condition)], asked[str(cell.condition)])
+
+    # What is shown ---------------------------------------------------------------------------------------------------
+
+    def cube(self, task: Task, split: str, condition: Condition) -> Cube:
+        shown = self.shown[task.name]
+        index = shown.query if split == "test" else shown.support
+        pool = self.plan.backbones
+        missing = sum(self.embedder.missing(task, split, index.ids, condition).values())
+        with self.progress.step(f"{task.name}: {split} images x {len(pool)} backbones", missing) as advance:
+            return self.embedder.cube(task, shown.source, split, index.ids, condition, labels=index.labels, progress=advance)
+
+    def supports(self, task: Task) -> list[Cube]:
+        """The labelled cube of each draw; encoded only if some strategy learns."""
+        shown = self.shown[task.name]
+        if not shown.supports or all(strategy.labels != "support" for strategy in self.strategies.values()):
+            return []
+        every = self.cube(task, "train", Condition())
+        place = {name: row for row, name in enumerate(every.ids)}
+        return [every.take([place[name] for name in support.ids]) for support in shown.supports]
+
+    # What is kept ----------------------------------------------------------------------------------------------------
+
+    def _cell(self, task: Task, condition: Condition, text: str) -> Cell:
+        """The cell and the record key of each of its draws: all that changes the number."""
+        shown, strategy = self.shown[task.name], self.strategies[text]
+        learns = strategy.labels == "support"
+        said: dict[str, Any] = {
+            "task": [task.name, task.version, list(task.classes), list(task.templates)],
+            "condition": [str(condition), condition.seed],
+            "query": fewshot.digest(shown.query.ids),
+            "weights": [[b.weights(), b.architecture(), b.preprocessing()] for b in self.plan.backbones],
+            "precision": [self.request.precision, self.device],
+            "strategy": [text, source_digest(strategy)],
+            "shots": self.request.shots if learns else 0,
+            "seed": self.request.seed if learns else 0,
+        }
+        supports = {draw: fewshot.digest(support.ids) for draw, support in enumerate(shown.supports)} if learns else {}
+        draws: Mapping[int | None, str] = supports or {None: ""}  # type: ignore[assignment]
+        keys = {draw: cache.sha256({**said, "draw": draw, "support": support}) for draw, support in draws.items()}
+        return Cell(task, condition, text, hashlib.sha256("".join(keys.values()).encode()).hexdigest()[:24], keys)
+
+    def _record(self, cell: Cell, draw: int | None, **more: Any) -> Record:
+        shown, strategy = self.shown[cell.task.name], self.strategies[cell.strategy]
+        learns = strategy.labels == "support"
+        collection = cell.task.collection
+        return Record(
+            task=cell.task.name,
+            task_version=cell.task.version,
+            collections={collection: self.plan.collections[collection]} if collection else {},
+            condition=str(cell.condition),
+            pool=tuple(backbone.id for backbone in self.plan.backbones),
+            strategy=cell.strategy,
+            family=strategy.family,
+            parameters=strategy.parameters(),
+            shots=self.request.shots if learns else 0,
+            draw=draw,
+            draws=self.request.draws if learns else 0,
+            seed=self.request.seed,
+            limit=self.request.limit,
+            n=len(shown.query.ids),
+            ids=fewshot.digest(shown.query.ids),
+            support=fewshot.digest(shown.supports[draw].ids) if draw is not None else None,
+            provenance={
+                **provenance.code(),
+                "versions": provenance.versions(),
+                **provenance.machine(),
+                "card": cell.task.card_digest,
+                "weights": {backbone.id: backbone.weights() for backbone in self.plan.backbones},
+                "precision": self.request.precision,
+                "device": self.device,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+            cell=cell.name,
+            **more,
+        )
+
+    def _fail(self, cell: Cell, status: str, reason: str) -> None:
+        draw, key = next(iter(cell.keys.items()))
+        self.outcome.results.append([self._record(cell, draw, key=key, labels=0, status=status, reason=reason)])
+        if status == "failed":
+            self.outcome.failures.append(reason)
+
+    def _keep(self, cell: Cell, answers: Sequence[Answer], query: Cube) -> None:
+        """Measure the answers of a cell, with intervals over images, and append them to the results."""
+        labels = query.labels
+        stacked = {key: torch.stack([answer.samples[key] for answer in answers]).numpy() for key in answers[0].samples}
+        intervals = _intervals(stacked, labels.numpy(), f"{cell.task.name}\n{cell.condition}")
+        records = []
+        for place, answer in enumerate(answers):
+            more: dict[str, Any] = {"key": cell.keys[answer.draw], "labels": answer.labels}
+            values = metrics.measured(dict(answer.samples), labels)
+            more["metrics"] = {name: _entry(name, value, intervals[name][place]) for name, value in values.items()}
+            more["cost"] = {"gflops": answer.gflops, "parameters": self._parameters(), "backbones": answer.backbones}
+            records.append(self._record(cell, answer.draw, **more))
+            if self.request.save_fits and answer.learnt:
+                about = {"strategy": cell.strategy, "task": cell.task.name, "record": cell.keys[answer.draw]}
+                fits.save(self.plan.output / "fits", answer.learnt, {**about, "classes": list(query.classes)})
+        optional = {name: stacked[name] for name in Predictions.OPTIONAL if name in stacked}
+        predictions = Predictions(
+            ids=np.array(query.ids),
+            labels=labels.numpy(),
+            draws=np.array([-1 if answer.draw is None else answer.draw for answer in answers]),
+            decisions=stacked["decisions"],
+            **optional,
+        )
+        self.outcome.results.append(records, predictions)
+        self.outcome.made += 1
+
+    def _parameters(self) -> int | None:
+        known = [backbone.parameters for backbone in self.plan.backbones]
+        return None if None in known else sum(number for number in known if number is not None)
+
+
+def _intervals(samples: Mapping[str, Any], labels: Any, name: str) -> dict[str, list[tuple[float, float] | None]]:
+    """95 % intervals over images of every metric, one a draw."""
+    resamples = Resamples(len(labels), name)
+    right = samples["decisions"] == labels
+    rows = [slice(row, row + 1) for row in range(len(right))]
+    columns = {"acc1": resamples.means([right[row] for row in rows])}
+    columns["mean_per_class_recall"] = resamples.recalls([right[row] for row in rows], labels)
+    if "nll" in samples:
+        columns |= {key: resamples.means([samples[key][row] for row in rows]) for key in ("nll", "brier")}
+        sure = [samples["confidence"][row] for row in rows]
+        columns["ece"] = resamples.calibration_errors(sure, [right[row] for row in rows])
+    if "top5" in samples:
+        columns["acc5"] = resamples.means([samples["top5"][row] for row in rows])
+    found: dict[str, list[tuple[float, float] | None]] = {"acc5": [None] * len(rows)}
+    return found | {key: [interval(column) for column in values.T] for key, values in columns.items()}
+
+
+def _entry(name: str, value: float | None, bounds: tuple[float, float] | None) -> dict[str, Any]:
+    metric = metrics.METRICS[name]
+    low, high = bounds or (None, None)
+    return {
+        "value": value,
+        "ci_low": low,
+        "ci_high": high,
+        "direction": "up" if metric.direction > 0 else "down",
+        "low": metric.low,
+        "high": metric.high,
+    }
+
+
+def _write_config(plan: Plan) -> None:
+    """The resolved configuration beside the results; a folder that grows keeps what it was asked for before."""
+    path = plan.output / CONFIG
+    said = plan.request.resolved()
+    if path.exists():
+        before = read(path)
+        for key in ("tasks", "strategies", "corruptions", "cards", "plugins"):
+            earlier = [str(item) for item in before.get(key, ())]
+            said[key] = list(dict.fromkeys([*earlier, *said[key]]))
+    cache.write(path, tomli_w.dumps(said).encode())

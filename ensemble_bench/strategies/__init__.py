@@ -1,0 +1,91 @@
+"""Ways of combining backbones: a table of what there is, loaded one by one when asked for. Needs no torch."""
+
+from __future__ import annotations
+
+from ensemble_bench.registry import Registry, Row
+
+
+def _row(target: str, family: str, labels: str, needs: str, summary: str) -> Row:
+    facts = {"family": family, "labels": labels, "needs": tuple(needs.split())}
+    return Row(f"ensemble_bench.strategies.{target}", summary, facts)
+
+
+registry = Registry(
+    "strategy",
+    "ensemble_bench.strategies",
+    {
+        "single": _row("single:Single", "static", "none", "decisions", "One backbone by itself, a row for each."),
+        "best-single": _row(
+            "best_single:BestSingle", "control", "support", "decisions", "The backbone with the highest accuracy on the support."
+        ),
+        "vote-top1": _row("vote:VoteTop1", "static", "none", "decisions", "Each backbone votes for its best class."),
+        "vote-top3": _row("vote:VoteTop3", "static", "none", "probabilities", "Each backbone votes for its three best classes."),
+        "confidence": _row("confidence:Confidence", "static", "none", "probabilities", "The most confident backbone answers."),
+        "mean-probability": _row(
+            "mean_probability:MeanProbability", "static", "none", "probabilities", "Mean of the backbones' probabilities."
+        ),
+        "log-avg": _row("log_avg:LogAvg", "static", "none", "probabilities", "Mean of the backbones' log-probabilities."),
+        "calibrated-confidence": _row(
+            "calibrated:CalibratedConfidence",
+            "calibrated",
+            "support",
+            "logits",
+            "The most confident backbone answers, once temperatures fitted on the support have calibrated them.",
+        ),
+        "calibrated-log-avg": _row(
+            "calibrated:CalibratedLogAvg",
+            "calibrated",
+            "support",
+            "logits",
+            "Mean of the log-probabilities after temperatures fitted on the support.",
+        ),
+        "genetic": _row(
+            "genetic:Genetic",
+            "calibrated",
+            "support",
+            "logits",
+            "Weights of the backbones found by evolutionary search on support accuracy.",
+        ),
+        "super-learner": _row(
+            "super_learner:SuperLearner",
+            "calibrated",
+            "support",
+            "logits",
+            "Mixture weights of the backbones that make the support most likely.",
+        ),
+        "nlc": _row(
+            "nlc:NeuralLogitController",
+            "adaptive",
+            "support",
+            "logits features",
+            "A small network gives each backbone a temperature per image.",
+        ),
+        "oracle": _row("oracle:Oracle", "oracle", "query", "decisions", "Right wherever any backbone is right: a ceiling."),
+        "oracle-best-single": _row(
+            "oracle_best_single:OracleBestSingle",
+            "oracle",
+            "query",
+            "decisions",
+            "The backbone with the highest accuracy on the query itself: a ceiling.",
+        ),
+    },
+)
+
+DEFAULT: tuple[str, ...] = (
+    "single",
+    "best-single",
+    "vote-top1",
+    "vote-top3",
+    "confidence",
+    "mean-probability",
+    "log-avg",
+    "calibrated-confidence",
+    "calibrated-log-avg",
+    "genetic",
+    "super-learner",
+    "nlc",
+    "nlc:form=weight",
+    "oracle",
+    "oracle-best-single",
+)
+"""What ``run`` runs when not told otherwise, in the order of the board."""

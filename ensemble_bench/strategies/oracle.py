@@ -1,0 +1,73 @@
+"""Right wherever any backbone is right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ensemble_bench.cube import Cube
+from ensemble_bench.errors import BadOption, Lacking
+from ensemble_bench.strategies.base import Strategy
+from ensemble_bench.strategies.single import ballots
+
+MOST_SUBSETS = 200_000
+
+
+def best_subset(right: Tensor, k: int) -> tuple[int, ...]:
+    """The k backbones with the most samples that any of them has right; ``right`` bool [b, s]; ties to the first in order."""
+    most, chosen = -1, tuple(range(k))
+    for subset in combinations(range(len(right)), k):
+        count = int(right[list(subset)].any(0).sum())
+        if count > most:
+            most, chosen = count, subset
+    return chosen
+
+
+@dataclass(eq=False)
+class Oracle(Strategy):
+    """Right wherever a backbone of the pool is right, else the plurality vote: the ceiling of every rule that picks a backbone.
+
+    With ``k`` the best pool of k backbones, chosen on the query by trying all of them; 0 means all. k = 1 is
+    ``oracle-best-single``. An average of backbones may be right where none of them is, and so exceed it.
+    """
+
+    k: int = 0
+    family: ClassVar[str] = "oracle"
+    labels: ClassVar[str] = "query"
+    needs: ClassVar[tuple[str, ...]] = ("decisions",)
+    gives: ClassVar[str] = "votes"
+    transductive: ClassVar[bool] = True  # which k are best depends on the whole query
+
+    def __post_init__(self) -> None:
+        if self.k < 0:
+            raise BadOption(f"oracle: k is a number of backbones (0 for all of them), not {self.k}.")
+
+    def _subset(self, query: Cube) -> Cube:
+        b = len(query.backbones)
+        if self.k > b:
+            raise Lacking(f"an oracle of {self.k} backbones needs as many, and there are only {b}.")
+        if self.k in (0, b):
+            return query
+        if math.comb(b, self.k) > MOST_SUBSETS:
+            raise Lacking(f"{b} backbones have {math.comb(b, self.k):,} subsets of {self.k}: more than {MOST_SUBSETS:,} are not tried.")
+        query = query.by_backbone()
+        chosen = best_subset(query.decisions == query.labels, self.k)
+        return query.only([query.backbones[i] for i in chosen])
+
+    def predict(self, query: Cube) -> Tensor:
+        labels = query.labels
+        pool = self._subset(query)
+        votes = ballots(pool).sum(0)
+        right = (pool.decisions == labels).any(0)
+        crown = torch.nn.functional.one_hot(labels, votes.shape[1]) * right.unsqueeze(1)
+        return votes + crown * (len(pool.backbones) + 1)
+
+    def used(self, query: Cube) -> Tensor:
+        members = self._subset(query).backbones
+        row = torch.tensor([name in members for name in query.backbones])
+        return row.unsqueeze(1).expand(-1, len(query)).clone()

@@ -1,0 +1,77 @@
+"""Mixture weights of the backbones, fitted by likelihood."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from ensemble_bench.cube import Cube
+from ensemble_bench.errors import BadOption
+from ensemble_bench.strategies.base import Strategy
+from ensemble_bench.strategies.evidence import evidence
+
+POOLS = ("linear", "log")
+
+
+def pooled(weight: Tensor, logits: Tensor, pool: str) -> Tensor:
+    """Log of the mixture sum_b w_b P_b (``linear``) or the sum of logits sum_b w_b Z_b (``log``), float64 [s, c]."""
+    if pool == "log":
+        return torch.einsum("b,bsc->sc", weight, logits)
+    return (logits.log_softmax(-1) + weight.log()[:, None, None]).logsumexp(0)
+
+
+def objective(u: Tensor, logits: Tensor, labels: Tensor, pool: str, pull: float) -> Tensor:
+    """Mean NLL of the pool with w = softmax(u), plus ``pull`` x KL(w, uniform); nats."""
+    log_weight = u.log_softmax(0)
+    weight = log_weight.exp()
+    scores = pooled(weight, logits, pool).log_softmax(-1)
+    nll = -scores.gather(1, labels.unsqueeze(1)).mean()
+    return nll + pull * (weight * (log_weight + math.log(len(u)))).sum()
+
+
+@dataclass(eq=False)
+class SuperLearner(Strategy):
+    """Weights on the simplex that make the support most likely, for ``pool`` linear (of probabilities) or log (of logits).
+
+    They minimise mean NLL + ``pull`` x KL(w, uniform), by L-BFGS from the uniform weights; ``weight_`` float64 [b].
+    """
+
+    pool: str = "linear"
+    pull: float = 0.01
+    family: ClassVar[str] = "calibrated"
+    labels: ClassVar[str] = "support"
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+    gives: ClassVar[str] = "logits"
+
+    def __post_init__(self) -> None:
+        if self.pool not in POOLS:
+            raise BadOption(f"super-learner: pool is linear or log, not {self.pool!r}.")
+        if not self.pull >= 0:
+            raise BadOption(f"super-learner: pull must be at least 0, not {self.pull}.")
+
+    def fit(self, support: Cube) -> Self:
+        seen = evidence(support)
+
+        def value_and_slope(u: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            with torch.enable_grad():
+                free = torch.from_numpy(u.copy()).requires_grad_()
+                value = objective(free, seen.logits, seen.labels, self.pool, self.pull)
+                (slope,) = torch.autograd.grad(value, free)
+            return float(value.detach()), slope.numpy()
+
+        start = np.zeros(len(seen.backbones))
+        found = minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
+        self.backbones_ = seen.backbones
+        self.weight_ = torch.from_numpy(found.x).softmax(0)
+        return self
+
+    def predict(self, query: Cube) -> Tensor:
+        self.fitted()
+        return pooled(self.weight_, query.only(self.backbones_).logits.double(), self.pool)

@@ -1,0 +1,29 @@
+"""Every registered thing keeps every promise of its noun; ids name both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ensemble_bench import strategies
+from ensemble_bench.testing.strategies import Check, parametrize_with_checks, strategy_checks
+
+VARIANTS = ("vote-top3:borda=true", "super-learner:pool=log", "oracle:k=2")
+ENROLLED = sorted({*strategies.registry.table, *strategies.DEFAULT, *VARIANTS})
+
+
+@parametrize_with_checks(ENROLLED)
+def test_strategy(strategy: Any, check: Check) -> None:
+    check(strategy)
+
+
+def test_every_built_in_is_enrolled_and_on_the_board() -> None:
+    assert set(strategies.registry.table) == {text.partition(":")[0] for text in strategies.DEFAULT}
+    assert set(strategies.registry.table) <= set(ENROLLED)
+    assert len(strategy_checks()) >= 24
+
+
+def test_nothing_to_test_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no strategy"):
+        parametrize_with_checks([])
