@@ -197,8 +197,9 @@ class Cube:
         return self._with(labels=None)
 
     def take(self, index: Tensor | Sequence[int]) -> Cube:
-        """The samples numbered by ``index``, in that order."""
-        index = torch.as_tensor(index, dtype=torch.long)
+        """The samples numbered by ``index``, in that order; a boolean mask keeps those where it is true."""
+        index = torch.as_tensor(index)
+        index = index.nonzero().squeeze(1) if index.dtype == torch.bool else index.long()
 
         def rows(array: Tensor | None, axis: int) -> Tensor | None:
             return None if array is None else array.index_select(axis, index)

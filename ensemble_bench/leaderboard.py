@@ -128,7 +128,7 @@ def _weights(record: Record) -> dict[str, Any]:
 def _condition_rows(found: Mapping[tuple[Line, str, str], tuple[Results, list[Record]]], condition: str) -> list[Row]:
     here = {(line, task): given for (line, task, where), given in found.items() if where == condition}
     tasks = sorted({task for _, task in here})
-    family = {line: given[1][0].family for (line, _), given in here.items()}
+    family = {line: records[0].family for (line, _, _), (_, records) in found.items()}
     lines = sorted(family, key=lambda line: (_place(family[line]), line[0].startswith("single:"), line))
     cells: dict[tuple[Line, str], Cell] = {}
     for task in tasks:

@@ -30,9 +30,18 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric("acc1", +1, 0.0, 1.0, "decisions", "share of right answers"),
         Metric("acc5", +1, 0.0, 1.0, "scores", "share of labels among the five best classes; needs five classes"),
-        Metric("mean_per_class_recall", +1, 0.0, 1.0, "decisions", "mean over the classes that occur of their share of right answers"),
+        Metric(
+            "mean_per_class_recall",
+            +1,
+            0.0,
+            1.0,
+            "decisions",
+            "mean over the classes that occur of their share of right answers",
+        ),
         Metric("nll", -1, 0.0, None, "probabilities", "mean negative log-probability of the label, in nats"),
-        Metric("ece", -1, 0.0, 1.0, "probabilities", f"expected calibration error of the answer, {ECE_BINS} bins of equal width"),
+        Metric(
+            "ece", -1, 0.0, 1.0, "probabilities", f"expected calibration error of the answer, {ECE_BINS} bins of equal width"
+        ),
         Metric("brier", -1, 0.0, 2.0, "probabilities", "mean squared distance of the probabilities from the one-hot label"),
         Metric("gap_closed", +1, None, None, "decisions", "share of the way from the best single backbone to the oracle"),
     )

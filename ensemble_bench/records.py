@@ -391,7 +391,7 @@ class Results:
         path = self.folder / place(cell)
         cure = f"remove it and run the same command again with -o {self.folder}: only that cell is made anew"
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return Predictions(**{name: stored[name] for name in stored.files})
         except FileNotFoundError:
             raise BadRecord(

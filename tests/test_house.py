@@ -23,6 +23,9 @@ TEXT = {".py", ".toml", ".md", ".ini", ".yaml", ".yml", ".json", ".sh", ".txt", 
 THIS = Path(__file__).resolve()
 
 
+whole = pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="an sdist has neither .ci nor results")
+
+
 def kept() -> list[Path]:
     """Every file that belongs to the project: what git knows or would take, or in an sdist what lies in its folders."""
     git = shutil.which("git")
@@ -114,7 +117,7 @@ def test_the_two_commands_of_the_readme(name: str, last: str) -> None:
         assert subprocess.run([bash, "-n", "-c", command], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="an sdist has no .ci")
+@whole
 def test_the_script_of_continuous_integration() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o100, "it must be executable"
@@ -123,6 +126,7 @@ def test_the_script_of_continuous_integration() -> None:
     assert "shared" not in script.read_text(encoding="utf-8")
 
 
+@whole
 def test_links_of_the_readme_lead_somewhere() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     lost = [link for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", readme) if not (ROOT / link).exists()]

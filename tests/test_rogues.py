@@ -468,5 +468,3 @@ def test_an_unexpected_crash_names_strategy_and_check() -> None:
 
     with pytest.raises(CheckFailed, match=r"crashes: check_scores_are_finite_and_shaped: it raised RuntimeError: boom"):
         CHECKS["check_scores_are_finite_and_shaped"](Crashes)
-
-

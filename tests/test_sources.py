@@ -84,3 +84,15 @@ def test_draws_are_uniform_and_independent_of_the_batch() -> None:
     assert np.array_equal(Draws("a", np.array([17])).uniform(size=(50,))[0], values[17])
     assert not np.array_equal(Draws("b", np.arange(2000)).uniform(), values[:, 0])
     assert sorted(Draws("p", np.array([3])).permutation(9)[0].tolist()) == list(range(9))
+
+
+def test_the_digits_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    source = sources.of(CATALOGUE.task("mini/digits"))
+    train, test = source.index("train"), source.index("test")
+    assert [*train.labels, *test.labels] == bunch.target.tolist()
+    for row in (0, 796):
+        levels = (bunch.images[row].astype(int) * 255 // 16).astype(np.uint8)
+        assert np.array_equal(next(source.pictures("train", [train.ids[row]]))[..., 0], enlarged(levels, 64))

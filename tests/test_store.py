@@ -157,7 +157,11 @@ def test_a_folder_that_cannot_be_one(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     store = Store(blocked / "store")
-    for call in (lambda: store.put("features", KEY, TENSORS), lambda: store.get("features", KEY), lambda: store.has("features", KEY)):
+    for call in (
+        lambda: store.put("features", KEY, TENSORS),
+        lambda: store.get("features", KEY),
+        lambda: store.has("features", KEY),
+    ):
         with pytest.raises(BadStore, match=r"cannot be used.*ENSEMBLE_BENCH_CACHE"):
             call()
     assert blocked.read_text() == "in the way"

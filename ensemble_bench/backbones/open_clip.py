@@ -60,7 +60,7 @@ class OpenClip(Backbone):
         """Model configuration, and what its preparation of pictures changes in open_clip's defaults."""
 
     def weights(self) -> str:
-        return cache.digest(self._weights_file())
+        return self._digest
 
     def preprocessing(self) -> str:
         return cache.sha256(self._prepared)
@@ -78,6 +78,10 @@ class OpenClip(Backbone):
         path = self.file(fetch=True)
         assert path is not None
         return path
+
+    @cached_property
+    def _digest(self) -> str:
+        return cache.digest(self._weights_file())
 
     @cached_property
     def _configured(self) -> tuple[dict[str, Any], Mapping[str, Any]]:
@@ -118,7 +122,7 @@ class Pretrained(OpenClip):
         if hub := self._entry.get("hf_hub"):
             repository, _, name = hub.rpartition("/")
             return _of_hub(self.id, repository, _alternatives(name or "open_clip_pytorch_model.bin"), fetch)
-        url = self._entry.get("url", "")
+        url = str(self._entry.get("url", ""))
         path = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
         if path.is_file():
             return path
@@ -299,7 +303,7 @@ def _reason(error: BaseException) -> str:
 
 def _told(error: Exception, file: Path, arch: str) -> BadWeights:
     text = str(error)
-    if "Error(s) in loading state_dict" in text or isinstance(error, KeyError):
+    if "Error(s) in loading state_dict" in text or isinstance(error, (KeyError, AssertionError)):
         return BadWeights(f"{file} is not a checkpoint of {arch}: {_reason(error)}. Name the architecture it was made with.")
     code = (isinstance(error, pickle.UnpicklingError) and "Unsupported" in text) or "TorchScript" in text
     if code:
@@ -326,6 +330,7 @@ def opened(backbone: OpenClip, name: str, source: Path | None, file: Path, devic
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="QuickGELU mismatch")
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # the refusal that follows says more
             model = open_clip.create_model(
                 name,
                 pretrained=str(file) if source is None else None,

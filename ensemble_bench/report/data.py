@@ -36,6 +36,7 @@ def _safe(value: Any) -> Any:
     >>> _safe("=1+1"), _safe(-0.5), _safe(None)
     ("'=1+1", -0.5, '')
     """
-    if value is None:
-        return ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    if not isinstance(value, str):
+        return "" if value is None else value
+    value = value.replace("\r", "\n")
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\n")) else value

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_bench.errors import BadData
 from ensemble_bench.sources.base import Index, Picture, Source
 from ensemble_bench.sources.enlarge import coloured, enlarged
 
@@ -16,10 +19,13 @@ _TRAIN = 797
 
 @cache
 def _data() -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return bunch.images.astype(np.uint8), tuple(bunch.target.tolist())
+    """Grey levels 0-16 [1797, 8, 8] and labels, read from scikit-learn's file: importing scikit-learn for it takes seconds."""
+    spec = find_spec("sklearn")
+    path = Path(spec.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if spec else None
+    if path is None or not path.is_file():
+        raise BadData("mini/digits: scikit-learn's file digits.csv.gz is not there; pip install --force-reinstall scikit-learn.")
+    table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    return table[:, :-1].reshape(-1, 8, 8), tuple(table[:, -1].tolist())
 
 
 class Digits(Source):

@@ -16,10 +16,16 @@ registry = Registry(
     {
         "single": _row("single:Single", "static", "none", "decisions", "One backbone by itself, a row for each."),
         "best-single": _row(
-            "best_single:BestSingle", "control", "support", "decisions", "The backbone with the highest accuracy on the support."
+            "best_single:BestSingle",
+            "control",
+            "support",
+            "decisions",
+            "The backbone with the highest accuracy on the support.",
         ),
         "vote-top1": _row("vote:VoteTop1", "static", "none", "decisions", "Each backbone votes for its best class."),
-        "vote-top3": _row("vote:VoteTop3", "static", "none", "probabilities", "Each backbone votes for its three best classes."),
+        "vote-top3": _row(
+            "vote:VoteTop3", "static", "none", "probabilities", "Each backbone votes for its three best classes."
+        ),
         "confidence": _row("confidence:Confidence", "static", "none", "probabilities", "The most confident backbone answers."),
         "mean-probability": _row(
             "mean_probability:MeanProbability", "static", "none", "probabilities", "Mean of the backbones' probabilities."

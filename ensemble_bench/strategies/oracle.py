@@ -54,7 +54,9 @@ class Oracle(Strategy):
         if self.k in (0, b):
             return query
         if math.comb(b, self.k) > MOST_SUBSETS:
-            raise Lacking(f"{b} backbones have {math.comb(b, self.k):,} subsets of {self.k}: more than {MOST_SUBSETS:,} are not tried.")
+            raise Lacking(
+                f"{b} backbones have {math.comb(b, self.k):,} subsets of {self.k}: more than {MOST_SUBSETS:,} are not tried."
+            )
         query = query.by_backbone()
         chosen = best_subset(query.decisions == query.labels, self.k)
         return query.only([query.backbones[i] for i in chosen])

@@ -273,9 +273,7 @@ def check_same_seed_same_bytes(strategy: Subject) -> None:
     found = []
     for outside in (1, 2):
         state = _global_state()
-        torch.manual_seed(outside)
-        np.random.seed(outside)  # noqa: NPY002
-        random.seed(outside)
+        _seed_all(outside)
         try:
             found.append(strategy.scores(toy(18, 1), toy()))
         finally:
@@ -287,6 +285,12 @@ def _global_state() -> tuple[Tensor, Any, Any]:
     return torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
 
 
+def _seed_all(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    random.seed(seed)
+
+
 def _restore(state: tuple[Tensor, Any, Any]) -> None:
     torch.set_rng_state(state[0])
     np.random.set_state(state[1])  # noqa: NPY002
@@ -295,12 +299,14 @@ def _restore(state: tuple[Tensor, Any, Any]) -> None:
 
 @check
 def check_leaves_global_random_numbers_alone(strategy: Subject) -> None:
-    before = _global_state()
+    found = _global_state()
     try:
+        _seed_all(987654321)  # a state that no strategy would set by chance
+        before = _global_state()
         strategy.scores(toy(18, 1), toy())
         after = _global_state()
     finally:
-        _restore(before)
+        _restore(found)
     must(torch.equal(before[0], after[0]), "it drew from torch's global random numbers: use a generator of its own.")
     numpy_same = all(np.array_equal(one, other) for one, other in zip(before[1], after[1], strict=True))
     must(numpy_same, "it drew from numpy's global random numbers: use a generator of its own.")
@@ -314,7 +320,9 @@ def check_without_labels_ignores_support(strategy: Subject) -> None:
     query = strategy.view(toy())
     unfitted = strategy.make().predict(query)
     for support in (toy(18, 1), toy(24, 2)):
-        _same(strategy.make().fit(support).predict(query), unfitted, "a strategy without support labels must ignore the support.")
+        _same(
+            strategy.make().fit(support).predict(query), unfitted, "a strategy without support labels must ignore the support."
+        )
 
 
 @check

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ class Mini(OpenClip):
     def name(self) -> str:
         return f"local-dir:{expanded(self.arch, self.compact)}"
 
-    def weights(self) -> str:
+    @cached_property
+    def _digest(self) -> str:
         return _digest(self.compact / f"{self.arch}.safetensors")
 
     def configured(self) -> tuple[dict[str, Any], Mapping[str, Any]]:

@@ -43,7 +43,8 @@ def _chunk(path: Path, domain: str, start: int, count: int) -> None:
 def _tokens(captions: list[str]) -> Tensor:
     from open_clip import SimpleTokenizer
 
-    return SimpleTokenizer(context_length=recipe.CONTEXT_LENGTH)(captions)
+    tokens: Tensor = SimpleTokenizer(context_length=recipe.CONTEXT_LENGTH)(captions)
+    return tokens
 
 
 def drawn(folder: Path, domain: str, count: int, workers: int) -> tuple[NDArray[np.uint8], Tensor]:
@@ -90,7 +91,8 @@ def _encode_text(model: Any, tokens: Tensor) -> Tensor:
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
     x = model.ln_final(x)
-    return x[torch.arange(len(x)), tokens.argmax(1)] @ model.text_projection
+    projected: Tensor = x[torch.arange(len(x)), tokens.argmax(1)] @ model.text_projection
+    return projected
 
 
 def _loss(image: Tensor, text: Tensor, scale: Tensor, tokens: Tensor) -> Tensor:
@@ -110,7 +112,7 @@ def _retrieval(model: Any, pictures: NDArray[np.uint8], tokens: Tensor) -> float
         text = torch.cat([_encode_text(model, unique[i : i + 256]) for i in range(0, len(unique), 256)])
         best = (F.normalize(image, dim=1) @ F.normalize(text, dim=1).T).argmax(1)
     model.train()
-    return (best == own).float().mean().item()
+    return float((best == own).float().mean())
 
 
 def costs(name: str) -> dict[str, float | int]:
