@@ -192,6 +192,10 @@ class Cube:
         }
         return Cube(**{**fields, **changes}, checked=True)  # type: ignore[arg-type]
 
+    def dense(self) -> Cube:
+        """The same with logits in memory, where they would be computed whenever asked for: worth it for small cubes."""
+        return self if self._heads is None else self._with(logits=self.logits, heads=None)
+
     def blind(self) -> Cube:
         """The same cube without labels."""
         return self._with(labels=None)
@@ -240,7 +244,7 @@ class Cube:
         return self if list(self.backbones) == order else self.only(order)
 
     def canonical(self) -> Cube:
-        """The same with backbones and samples in the order of their ids: what a fit starts from, so that order cannot matter."""
+        """The same with backbones and samples in the order of their ids: what a fit starts from, so order cannot matter."""
         cube = self.by_backbone()
         order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
         return cube if order == list(range(len(order))) else cube.take(order)

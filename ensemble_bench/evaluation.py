@@ -64,7 +64,9 @@ def answer(strategy: Strategy, query: Cube, name: str, *, draw: int | None = Non
     )
 
 
-def answers(build: Callable[[], Strategy], name: str, supports: Sequence[Cube], queries: Mapping[str, Cube], seed: int) -> dict[str, list[Answer]]:
+def answers(
+    build: Callable[[], Strategy], name: str, supports: Sequence[Cube], queries: Mapping[str, Cube], seed: int
+) -> dict[str, list[Answer]]:
     """Answers of every draw, by condition. ``build()`` gives a fresh strategy; one that uses no support is asked once."""
     found: dict[str, list[Answer]] = {condition: [] for condition in queries}
     first = build()

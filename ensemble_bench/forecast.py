@@ -1,4 +1,4 @@
-"""What a run would do, and what it would cost: the text of ``run --dry-run``. Loads neither torch nor weights, writes nothing."""
+"""What a run would do and cost: the text of ``run --dry-run``. Loads neither torch nor weights, writes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ RATE = 25.0  # GFLOP per second that a plain two-core machine reaches on small t
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines: the first column to the left, the others to the right."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return ["  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) for row in rows]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) for row in rows
+    ]
 
 
 def _missing(plan: Plan, task: Task, shown: Samples) -> dict[str, int]:
@@ -61,9 +63,10 @@ def text(request: Request) -> str:
         rows.append([task.name, *(f"{number:,}" for number in numbers), *(_cost(b, missing[b.id]) for b in pool)])
     absent = [backbone.id for backbone in pool if not backbone.fetched()]
     unknown = [backbone.id for backbone in pool if backbone.gflops is None]
+    sizes = (len(plan.tasks), "tasks"), (len(pool), "backbones"), (len(plan.strategies), "strategies")
     lines = [
-        f"{len(plan.tasks)} tasks x {len(pool)} backbones x {len(plan.strategies)} strategies x {len(plan.conditions)} conditions, "
-        f"{request.shots} per class, {request.draws} draws; results would go to {plan.output}",
+        " x ".join(f"{size} {noun}" for size, noun in (*sizes, (len(plan.conditions), "conditions")))
+        + f", {request.shots} per class, {request.draws} draws; results would go to {plan.output}",
         "",
         "GFLOPs of the image towers still to be spent:",
         *_columns(rows),

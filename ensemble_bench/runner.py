@@ -143,7 +143,7 @@ class _Work:
         """Every cell of a task that is not there yet."""
         cells = [self._cell(task, condition, text) for text in self.plan.strategies for condition in self.plan.conditions]
         held = self.outcome.results.keys
-        wanted = [cell for cell in cells if not set(cell.keys.values()) <= held]
+        wanted = [cell for cell in cells if cell.name not in held and not set(cell.keys.values()) <= held]
         self.outcome.kept += len(cells) - len(wanted)
         if not wanted:
             return
@@ -262,8 +262,8 @@ class _Work:
         )
 
     def _fail(self, cell: Cell, status: str, reason: str) -> None:
-        draw, key = next(iter(cell.keys.items()))
-        self.outcome.results.append([self._record(cell, draw, key=key, labels=0, status=status, reason=reason)])
+        """One record for the whole cell, its key the cell's own."""
+        self.outcome.results.append([self._record(cell, None, key=cell.name, labels=0, status=status, reason=reason)])
         if status == "failed":
             self.outcome.failures.append(reason)
 

@@ -159,7 +159,12 @@ def test_the_best_of_a_task_is_marked_but_no_ceiling() -> None:
 
 def test_all_lines_are_of_one_width_and_fit() -> None:
     names = ("bindings", "colours", "counting", "digits", "faces", "letters", "patterns", "positions", "relations", "shapes")
-    for tasks in (TASKS, [f"mini/{name}" for name in names], [f"mini/a-rather-long-name-{number}" for number in range(9)]):
+    for tasks in (
+        TASKS,
+        ["mini/a", "mini/b"],
+        [f"mini/{name}" for name in names],
+        [f"mini/a-rather-long-name-{number}" for number in range(9)],
+    ):
         for by in report.BY:
             for part in report.text(board(tasks), by=by).split("\n\n"):
                 drawn = {len(line) for line in lines(part) if line[0] in "╭│├╰"}

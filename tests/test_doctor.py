@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
 from ensemble_bench import cache, cards, strategies
@@ -83,8 +84,8 @@ def test_what_is_installed_here_is_allowed() -> None:
 
 
 def test_our_requirements_are_those_of_the_project() -> None:
-    names = {requirement.name for requirement in doctor.declared()}
-    assert {"torch", "open_clip_torch", "numpy", "pytest"} <= names
+    names = {canonicalize_name(requirement.name) for requirement in doctor.declared()}
+    assert {"torch", "open-clip-torch", "numpy", "pytest"} <= names
 
 
 def test_a_version_out_of_range(installed: Plant) -> None:

@@ -200,7 +200,21 @@ def test_a_spoilt_store_file_is_a_sentence(stored: Path, first: runner.Outcome, 
 
 def test_killed_at_any_moment_nothing_is_lost(first: runner.Outcome, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "ensemble_bench", "run", "-t", *TASKS, "--limit", "30", "--draws", "2", "-o", str(output), "-q"]
+    command = [
+        sys.executable,
+        "-m",
+        "ensemble_bench",
+        "run",
+        "-t",
+        *TASKS,
+        "--limit",
+        "30",
+        "--draws",
+        "2",
+        "-o",
+        str(output),
+        "-q",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(eb.__file__).parents[1])}
     child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     lines = output / "records.jsonl"
@@ -236,7 +250,9 @@ def test_the_face(first: runner.Outcome, tmp_path: Path) -> None:
 
 def test_two_machines_would_give_the_same_bytes(first: runner.Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
-    again = runner.run(ASKED.changed(tasks=("mini/surfaces",), output=tmp_path / "out", strategies=("nlc", "genetic", "log-avg")))
+    again = runner.run(
+        ASKED.changed(tasks=("mini/surfaces",), output=tmp_path / "out", strategies=("nlc", "genetic", "log-avg"))
+    )
     for record in again.results.records:
         mine = again.results.predictions(record.cell)
         assert np.array_equal(mine.decisions, first.results.predictions(record.cell).decisions)

@@ -62,7 +62,7 @@ def test_a_scene_that_nobody_draws() -> None:
     import dataclasses
 
     task = dataclasses.replace(CATALOGUE.task("mini/shapes"), options={"scene": "shape", "wear": [0, 1]})
-    with pytest.raises(BadCard, match="'source.scene' must be one of shapes"):
+    with pytest.raises(BadCard, match=r"'source\.scene' must be one of shapes"):
         sources.of(task).index("test")
     task = dataclasses.replace(CATALOGUE.task("mini/shapes"), classes=("circle", "square"))
     with pytest.raises(BadCard, match="'classes' must be"):

@@ -13,6 +13,7 @@ import pytest
 import scipy.optimize
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadOption, Lacking
@@ -363,7 +364,7 @@ def test_its_optimiser_against_torch() -> None:
     for step in range(20):
         gradients = [torch.randn(tensor.shape, generator=draw) * (step % 3) for tensor in mine]
         ours.step(gradients)
-        torch.optim.adamw.adamw(
+        adamw(
             theirs,
             gradients,
             means,

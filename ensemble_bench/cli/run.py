@@ -63,11 +63,13 @@ def main(options: argparse.Namespace) -> int:
         return 0
 
     from ensemble_bench import leaderboard, report, runner
+    from ensemble_bench.cli.board import show
     from ensemble_bench.progress import watched
 
     outcome = runner.run(asked, watched(options.quiet))
-    print(report.text(leaderboard.rows([outcome.results]), "table"))
-    print(f"records: {outcome.results.folder}")
+    caption = leaderboard.caption([outcome.results])
+    show(report.text(leaderboard.rows([outcome.results]), "table", caption=caption), True)
+    print(f"\nrecords: {outcome.results.folder}")
     for line in outcome.failures:
         print(f"ensemble-bench: {line}", file=sys.stderr)
     if outcome.failures:

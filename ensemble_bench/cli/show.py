@@ -7,19 +7,33 @@ import json
 from pathlib import Path
 
 from ensemble_bench import listing
+from ensemble_bench.errors import BadOption
+from ensemble_bench.task import Catalogue
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", help=f"one of {', '.join(listing.KINDS)}")
     parser.add_argument("name")
     parser.add_argument("--json", action="store_true", help="a JSON object")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw test images of a task or a collection")
     parser.add_argument("--cards", action="append", type=Path, default=[], metavar="DIR", help="more cards")
     parser.add_argument("--plugin", action="append", type=Path, default=[], metavar="FILE.py", help="more strategies")
+
+
+def _draw(kind: str, thing: listing.Thing, options: argparse.Namespace) -> None:
+    if kind not in ("tasks", "collections"):
+        raise BadOption(f"--sheet draws tasks and collections, not {kind}.")
+    from ensemble_bench import sheet
+
+    names = [thing["name"]] if kind == "tasks" else thing["tasks"]
+    sheet.draw(Catalogue(tuple(options.cards)).tasks(names), options.sheet)
 
 
 def main(options: argparse.Namespace) -> int:
     kind = listing.kind(options.kind)
     thing = listing.details(kind, options.name, cards=tuple(options.cards), plugins=tuple(options.plugin))
+    if options.sheet:
+        _draw(kind, thing, options)
     if options.json:
         print(json.dumps(thing, indent=1, allow_nan=False))
         return 0

@@ -38,7 +38,8 @@ _RGB: Floats = np.array(list(COLOURS.values()), dtype=np.float32) / np.float32(2
 
 def colour(draws: Draws, index: Ints, jitter: float = 0.07) -> Floats:
     """RGB near the named colour number ``index``, float32 [n, 3]."""
-    return np.clip(_RGB[index] + draws.uniform(-jitter, jitter, (3,)), 0, 1)
+    rgb: Floats = np.clip(_RGB[index] + draws.uniform(-jitter, jitter, (3,)), 0, 1)
+    return rgb
 
 
 def turn(draws: Draws, reach: float) -> Floats:
@@ -86,7 +87,8 @@ def _square(u: Floats, v: Floats) -> Floats:
 
 def _triangle(u: Floats, v: Floats) -> Floats:
     slope = np.abs(u) * np.float32(0.894) - v * np.float32(0.447)
-    return np.maximum(slope - np.float32(0.42), v - np.float32(0.75))
+    distance: Floats = np.maximum(slope - np.float32(0.42), v - np.float32(0.75))
+    return distance
 
 
 # cosine and sine of 90, 162, 234, 306 and 18 degrees: the directions of a pentagram's five sides
@@ -111,7 +113,8 @@ def _cross(u: Floats, v: Floats) -> Floats:
 
 
 def _ring(u: Floats, v: Floats) -> Floats:
-    return np.abs(_length(u, v) - np.float32(0.72)) - np.float32(0.24)
+    distance: Floats = np.abs(_length(u, v) - np.float32(0.72)) - np.float32(0.24)
+    return distance
 
 
 def _diamond(u: Floats, v: Floats) -> Floats:
@@ -119,7 +122,8 @@ def _diamond(u: Floats, v: Floats) -> Floats:
 
 
 def _crescent(u: Floats, v: Floats) -> Floats:
-    return np.maximum(_circle(u, v), np.float32(0.8) - _length(u - np.float32(0.45), v))
+    distance: Floats = np.maximum(_circle(u, v), np.float32(0.8) - _length(u - np.float32(0.45), v))
+    return distance
 
 
 def _hexagon(u: Floats, v: Floats) -> Floats:
@@ -130,7 +134,8 @@ def _hexagon(u: Floats, v: Floats) -> Floats:
 def _arrow(u: Floats, v: Floats) -> Floats:
     head = np.maximum((u + np.abs(v)) * np.float32(0.7) - np.float32(0.66), -u)
     shaft = np.maximum(np.abs(u + np.float32(0.45)) - np.float32(0.5), np.abs(v) - np.float32(0.26))
-    return np.minimum(head, shaft)
+    distance: Floats = np.minimum(head, shaft)
+    return distance
 
 
 SHAPES: dict[str, Callable[[Floats, Floats], Floats]] = {

@@ -96,7 +96,8 @@ def pattern(draws: Draws, kind: Ints | None = None) -> tuple[Floats, Facts]:
 
     def folded(a: Floats) -> Floats:
         """Distance to the nearest whole number, 0..0.5."""
-        return np.abs(a - np.floor(a) - half)
+        distance: Floats = np.abs(a - np.floor(a) - half)
+        return distance
 
     wave = folded(u) * 2
     centre = draws.uniform(-0.4, 0.4, (2,))
@@ -155,7 +156,7 @@ def written(draws: Draws, sign: Ints, low_pixels: float = 0.0) -> tuple[Floats, 
     if scan.any():
         grey = draws.uniform(0, 0.15)[scan], draws.uniform(0.8, 1.0)[scan]
         blocks = ink[scan].reshape(-1, 8, SIDE // 8, 8, SIDE // 8)
-        total = np.zeros(blocks.shape[:2] + (8,), dtype=np.float32)
+        total = np.zeros((*blocks.shape[:2], 8), dtype=np.float32)
         for row in range(SIDE // 8):
             for column in range(SIDE // 8):
                 total += blocks[:, :, row, :, column]
@@ -278,7 +279,8 @@ def _brick(draws: Draws) -> Floats:
     stone, mortar = draws.uniform(0.25, 0.65)[:, None, None], draws.uniform(0.3, 0.95)[:, None, None]
     tone = mortar + inside * (stone + stain - mortar)
     rough = enlarged(draws.uniform(-1, 1, (32, 32))) * draws.uniform(0.02, 0.12)[:, None, None]
-    return tone + rough
+    wall: Floats = tone + rough
+    return wall
 
 
 def _grass(draws: Draws) -> Floats:
@@ -304,8 +306,8 @@ def _gravel(draws: Draws) -> Floats:
     place = draws.uniform(-0.42, 0.42, (side * side, 2))
     level = draws.uniform(0.25, 0.95, (side * side,))
     u, v = frame(np.zeros(n, np.float32), np.zeros(n, np.float32), zoom, turn(draws, 0.6))
-    u, v = u * np.float32(2.2) / 2, v * np.float32(2.2) / 2
-    u, v = u * 2 - np.floor(u), v * 2 - np.floor(v)
+    u, v = u * np.float32(1.1), v * np.float32(1.1)
+    u, v = u * 2 - np.floor(u), v * 2 - np.floor(v)  # folds: stones are cut along lines, as by the edge of a slab
     first = np.full(u.shape, 99, dtype=np.float32)
     second = first.copy()
     tone = np.zeros_like(first)
@@ -321,7 +323,8 @@ def _gravel(draws: Draws) -> Floats:
         first = np.minimum(first, distance)
     gap = np.clip((second - first) * draws.uniform(2.5, 6.0)[:, None, None], 0, 1)
     tone = tone * gap + draws.uniform(0.0, 0.15)[:, None, None] * (1 - gap)
-    return tone + enlarged(draws.uniform(-1, 1, (32, 32))) * draws.uniform(0.02, 0.12)[:, None, None]
+    stones: Floats = tone + enlarged(draws.uniform(-1, 1, (32, 32))) * draws.uniform(0.02, 0.12)[:, None, None]
+    return stones
 
 
 def surface(draws: Draws, kind: Ints, index: Ints, domain: str) -> Floats:

@@ -280,11 +280,13 @@ def _terminal(block: Block, gap: int = 2) -> str:
     header = [[name[place] if place < len(name) else "" for name in names] for place in range(height)]
     lines = [*header, *(line for _, lines in block.groups for line in lines)]
     drawn = tabulate(lines, tablefmt=box, disable_numparse=True, colalign=("left", *["right"] * (len(names) - 1))).splitlines()
+    width = max(len(drawn[0]), *(len(heading) + 6 for heading, _ in block.groups))
+    drawn = [line[:-1] + line[-2] * (width - len(line)) + line[-1] for line in drawn]
     made, body = drawn[: 1 + height], iter(drawn[1 + height : -1])
     for heading, group_lines in block.groups:
         if group_lines:
             label = f"├─ {heading} " if heading else "├"
-            made.append(label.ljust(len(drawn[0]) - 1, "─") + "┤")
+            made.append(label.ljust(width - 1, "─") + "┤")
             made += [next(body) for _ in group_lines]
     return "\n".join([block.title, *made, drawn[-1]])
 

@@ -23,7 +23,9 @@ def _data() -> tuple[NDArray[np.uint8], tuple[int, ...]]:
     spec = find_spec("sklearn")
     path = Path(spec.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if spec else None
     if path is None or not path.is_file():
-        raise BadData("mini/digits: scikit-learn's file digits.csv.gz is not there; pip install --force-reinstall scikit-learn.")
+        raise BadData(
+            "mini/digits: scikit-learn's file digits.csv.gz is not there; pip install --force-reinstall scikit-learn."
+        )
     table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
     return table[:, :-1].reshape(-1, 8, 8), tuple(table[:, -1].tolist())
 

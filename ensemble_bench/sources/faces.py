@@ -18,7 +18,7 @@ _TRAIN = 20  # of each of the two classes; crops 0-99 are faces, 100-199 backgro
 def _data() -> NDArray[np.uint8]:
     from skimage.data import lfw_subset
 
-    crops = lfw_subset()
+    crops: NDArray[np.float64] = lfw_subset()
     return np.floor(crops * 255 + 0.5).astype(np.uint8)
 
 

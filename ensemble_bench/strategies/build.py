@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 from pathlib import Path
-from typing import cast
 
 from ensemble_bench.errors import BadPlugin
 from ensemble_bench.strategies import registry
@@ -25,7 +24,7 @@ def named(text: str) -> Strategy:
         raise BadPlugin(f"the strategy {name!r} ({registry.row(name).target}) is not a subclass of Strategy.")
     if inspect.isabstract(kind):
         raise BadPlugin(f"the strategy {name!r} ({registry.row(name).target}) does not define predict.")
-    return built(cast(type[Strategy], kind), given, name)
+    return built(kind, given, name)
 
 
 def _source(kind: type) -> bytes:

@@ -51,7 +51,7 @@ def temperatures(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class Calibrated(Strategy):
-    """A combiner of logits divided by a temperature per backbone, ``temperature_`` float64 [b] in the order of ``backbones_``."""
+    """A combiner of logits divided by a temperature per backbone, ``temperature_`` float64 [b], ordered as ``backbones_``."""
 
     family: ClassVar[str] = "calibrated"
     labels: ClassVar[str] = "support"
@@ -72,7 +72,7 @@ class Calibrated(Strategy):
 
 @dataclass(eq=False)
 class CalibratedConfidence(Calibrated):
-    """As ``confidence`` on probabilities calibrated by one temperature per backbone (``temperature_``), fitted on the support."""
+    """As ``confidence`` on logits divided by one temperature per backbone (``temperature_``), fitted on the support."""
 
     gives: ClassVar[str] = "probabilities"
 

@@ -84,7 +84,7 @@ class Layers:
 
 @dataclass(eq=False)
 class NeuralLogitController(Strategy):
-    """Sum over backbones of a_b(x) Z_b, where a network of the concatenated features gives a temperature per backbone and image.
+    """Sum over backbones of a_b(x) Z_b: a network of the concatenated features gives a temperature per backbone and image.
 
     ``form=temperature`` (default): a = 1 / softplus(t), a temperature that divides logits, as the word says. It stays positive,
     so no backbone can be voted against on the strength of two labelled images, a unanimous decision is kept, and near the start
