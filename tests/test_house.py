@@ -72,7 +72,7 @@ def test_nothing_strange_at_the_top() -> None:
 
 def test_nothing_is_left_half_done() -> None:
     assert lines(TEXTS, r"\b(TODO|FIXME|XXX|HACK)\b") == []
-    assert lines(PYTHON, r"^\s*(raise NotImplementedError|\.\.\.)") == []
+    assert lines(MODULES, r"^\s*(raise NotImplementedError|\.\.\.)") == []
 
 
 def test_nothing_names_somebodys_machine() -> None:
@@ -83,7 +83,7 @@ def test_nothing_names_somebodys_machine() -> None:
 def test_every_module_says_what_it_is(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert text, "no docstring"
-    assert text.splitlines()[0].rstrip().endswith((".", ":")), "its first line is no sentence"
+    assert text.splitlines()[0].rstrip().endswith((".", ":", "?")), "its first line is no sentence"
 
 
 def test_every_exception_names_its_rule() -> None:
@@ -112,7 +112,7 @@ def test_the_two_commands_of_the_readme(name: str, last: str) -> None:
     assert "\n" not in command, "one line each"
     first, *_, end = command.split(" && ")
     assert first == "python3 -m venv .venv"  # bare pip is refused by Debian's Python
-    assert end == f".venv/bin/{last}"
+    assert f"{end} ".startswith(f".venv/bin/{last} ")  # options may follow
     if bash := shutil.which("bash"):
         assert subprocess.run([bash, "-n", "-c", command], capture_output=True, check=False).returncode == 0
 
