@@ -99,9 +99,9 @@ def _documentation(target: str) -> str:
 def details(kind: str, name: str, *, cards: tuple[Path, ...] = (), plugins: tuple[Path, ...] = ()) -> Thing:
     """Everything known about one thing."""
     every = {thing["name"]: thing for thing in things(kind, cards=cards, plugins=plugins)}
-    if kind == "backbones" and name not in every:
+    if kind == "backbones":
         found = backbones.find([name])[0]
-        every[name] = {"name": found.id, "gflops": found.gflops, "parameters": found.parameters}
+        return {"name": found.id, "gflops": found.gflops, "parameters": found.parameters, **found.card()}
     if name not in every:
         raise UnknownName(f"{kind}: there is none called {name!r}.{near(name, every)}")
     if kind == "tasks":

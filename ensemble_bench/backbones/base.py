@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,6 +81,10 @@ class Backbone(ABC):
     @abstractmethod
     def fetched(self) -> bool:
         """Whether the weights are at hand without a network."""
+
+    def card(self) -> Mapping[str, Any]:
+        """What else is known of where it comes from, as plain data."""
+        return {}
 
     @abstractmethod
     def load(self, device: str = "cpu", precision: str = "fp32") -> Encoder:

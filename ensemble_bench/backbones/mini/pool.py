@@ -40,6 +40,12 @@ class Mini(OpenClip):
         config = read_config(self.compact / f"{self.arch}.json")
         return config["model_cfg"], config["preprocess_cfg"]
 
+    def card(self) -> Mapping[str, Any]:
+        config = read_config(self.compact / f"{self.arch}.json")
+        curve = config["card"].pop("curve", {"columns": [], "rows": []})
+        steps = [", ".join(f"{name} {value}" for name, value in zip(curve["columns"], row, strict=True)) for row in curve["rows"]]
+        return {"image tower": config["model_cfg"]["vision_cfg"], **config["card"], "curve": steps}
+
     def file(self, fetch: bool) -> Path | None:
         path = self.compact / f"{self.arch}.safetensors"
         return path if fetch or path.is_file() else None

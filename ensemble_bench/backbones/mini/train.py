@@ -30,6 +30,7 @@ from ensemble_bench.backbones.mini.captions import every_caption, pairs
 
 CHUNK = 2_048
 VALIDATION = 4_096
+SAVE_EVERY = 500
 
 
 def _chunk(path: Path, domain: str, start: int, count: int) -> None:
@@ -182,7 +183,7 @@ def train(name: str, folder: Path, steps: int, workers: int) -> None:
         with torch.no_grad():
             model.logit_scale.clamp_(0, float(np.log(100)))
         running += (loss.item() - running) / (step % 100 + 1)
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             accuracy = _retrieval(model, held_pictures, held)
             spent += time.perf_counter() - began
             began = time.perf_counter()
