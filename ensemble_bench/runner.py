@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -298,9 +299,15 @@ class _Work:
         return None if None in known else sum(number for number in known if number is not None)
 
 
+@lru_cache(maxsize=2)
+def _resamples(samples: int, name: str) -> Resamples:
+    """The resamples of one task under one condition, drawn once for all its cells."""
+    return Resamples(samples, name)
+
+
 def _intervals(samples: Mapping[str, Any], labels: Any, name: str) -> dict[str, list[tuple[float, float] | None]]:
     """95 % intervals over images of every metric, one a draw."""
-    resamples = Resamples(len(labels), name)
+    resamples = _resamples(len(labels), name)
     right = samples["decisions"] == labels
     rows = [slice(row, row + 1) for row in range(len(right))]
     columns = {"acc1": resamples.means([right[row] for row in rows])}

@@ -63,6 +63,12 @@ class Layers:
         """Weights and biases, first layer first."""
         return self.into, self.bias, self.out, self.last
 
+    def beside(self) -> tuple[Tensor, Layers]:
+        """One vector of all weights, and the same layers as views into it: an optimiser then has one tensor to walk."""
+        vector = torch.cat([part.flatten() for part in self.tensors()])
+        parts = vector.split([part.numel() for part in self.tensors()])
+        return vector, Layers(*(own.view_as(part) for own, part in zip(parts, self.tensors(), strict=True)))
+
     def hidden(self, x: Tensor) -> Tensor:
         """Output of the first layer, [s, width]."""
         return torch.addmm(self.bias, x, self.into.T).relu_()
@@ -133,16 +139,17 @@ class NeuralLogitController(Strategy):
     def fit(self, support: Cube) -> Self:
         seen = evidence(support)
         x, logits, labels = inputs(seen.cube), seen.logits.float().transpose(0, 1).contiguous(), seen.labels
-        layers = self._layers(seen.cube)
+        vector, layers = self._layers(seen.cube).beside()
         t0 = start(len(seen.backbones), self.form)
         shuffle = generator(self.seed, "batches")
-        optimiser = AdamW(layers.tensors(), self.learning_rate, self.weight_decay)
+        optimiser = AdamW([vector], self.learning_rate, self.weight_decay)
         for _ in range(self.epochs):
             whole = len(x) <= BATCH
             for rows in [slice(None)] if whole else torch.randperm(len(x), generator=shuffle).split(BATCH):
-                optimiser.step(layers.gradients(x[rows], logits[rows], labels[rows], t0, self.form))
+                slopes = layers.gradients(x[rows], logits[rows], labels[rows], t0, self.form)
+                optimiser.step([torch.cat([slope.flatten() for slope in slopes])])
         self.backbones_ = seen.backbones
-        self.into_, self.bias_, self.out_, self.last_ = layers.tensors()
+        self.into_, self.bias_, self.out_, self.last_ = (part.clone() for part in layers.tensors())
         return self
 
     def weights(self, query: Cube) -> Tensor:

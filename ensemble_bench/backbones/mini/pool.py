@@ -43,7 +43,9 @@ class Mini(OpenClip):
     def card(self) -> Mapping[str, Any]:
         config = read_config(self.compact / f"{self.arch}.json")
         curve = config["card"].pop("curve", {"columns": [], "rows": []})
-        steps = [", ".join(f"{name} {value}" for name, value in zip(curve["columns"], row, strict=True)) for row in curve["rows"]]
+        steps = [
+            ", ".join(f"{name} {value}" for name, value in zip(curve["columns"], row, strict=True)) for row in curve["rows"]
+        ]
         return {"image tower": config["model_cfg"]["vision_cfg"], **config["card"], "curve": steps}
 
     def file(self, fetch: bool) -> Path | None:
