@@ -100,12 +100,22 @@ class Card:
             raise self.wrong(key, "must not be empty.")
         return value
 
-    def integer(self, key: str, low: int = 0) -> int:
-        """A whole number of at least ``low``."""
-        value: int = self._value(key, int, "a whole number", None)
-        if value < low:
+    def integer(self, key: str, low: int = 0, default: int | None = None) -> int:
+        """A whole number of at least ``low``, or the default where the key is absent."""
+        value: int = self._value(key, int, "a whole number", default)
+        if key in self._data and value < low:
             raise self.wrong(key, f"must be at least {low}, not {value}.")
         return value
+
+    def integers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """A list of whole numbers, not empty, none twice; or the default where the key is absent."""
+        values: Sequence[Any] = self._value(key, list, "a list of whole numbers", [*default])
+        if not values or len({*map(str, values)}) != len(values):
+            raise self.wrong(key, f"must hold different whole numbers, not {list(values)}.")
+        for value in values:
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise self.wrong(key, f"must hold whole numbers, not {value!r}.")
+        return tuple(values)
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings, none empty, none twice."""

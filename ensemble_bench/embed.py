@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +16,7 @@ from ensemble_bench import cache
 from ensemble_bench.backbones.base import Backbone, Encoder
 from ensemble_bench.cache import JSON
 from ensemble_bench.condition import CLEAN, Condition
-from ensemble_bench.errors import BadData, BadOption, BadWeights, Lacking
+from ensemble_bench.errors import BadData, BadOption, BadWeights, BenchError, Lacking
 from ensemble_bench.store import Store
 
 if TYPE_CHECKING:
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
 KERNEL = 1  # goes up whenever the same picture, prompt and weights would give another number
 BLOCK = 4096  # samples per stored file: what an interruption can lose at most
 BATCH = 64
+AHEAD = 1  # batches that are being corrupted while another one is encoded
 
 Alter = Callable[[str, "NDArray[np.uint8]"], "NDArray[np.uint8]"]
+Said = Mapping[str, JSON]
 Advance = Callable[[int], object]
 
 
@@ -47,6 +53,26 @@ class Pictures(Protocol):
     """What is needed of a source: pictures uint8 [h, w, 3] in the order of the ids."""
 
     def pictures(self, split: str, ids: Sequence[str]) -> Iterator[NDArray[np.uint8]]: ...
+
+
+@dataclass(frozen=True)
+class View:
+    """How samples are shown: a condition, and what makes its pictures.
+
+    ``alter(id, picture)`` must be given where the condition is not clean, unless the pictures are a ``source`` of their own
+    (corrupted earlier). ``said`` is what else changes the pictures (the suite's card, files on disk); it is part of every key.
+    """
+
+    condition: Condition = CLEAN
+    alter: Alter | None = None
+    said: Said = field(default_factory=dict)
+    source: Pictures | None = None
+
+    def __post_init__(self) -> None:
+        if self.condition == CLEAN and self.alter is not None:
+            raise BadOption("the condition clean takes no corruption.")
+        if self.condition != CLEAN and (self.alter is None) == (self.source is None):
+            raise BadOption(f"the condition {self.condition} needs a corruption, or pictures of its own.")
 
 
 @dataclass
@@ -70,7 +96,7 @@ class Embedder:
     """What turns pictures and prompts into numbers with a pool of backbones, looking into the store first.
 
     Each backbone is loaded at most once, and only if something of it is missing; ``release`` lets them go. ``batch`` is halved
-    when memory runs out. ``work`` counts what was done.
+    when memory runs out; ``workers`` threads corrupt pictures (0: one a core). ``work`` counts what was done.
     """
 
     backbones: Sequence[Backbone]
@@ -78,6 +104,7 @@ class Embedder:
     device: str = "cpu"
     precision: str = "fp32"
     batch: int = BATCH
+    workers: int = 0
     work: Work = field(default_factory=Work)
     _encoders: dict[str, Encoder] = field(default_factory=dict, repr=False)
     _hows: dict[str, dict[str, JSON]] = field(default_factory=dict, repr=False)
@@ -114,9 +141,15 @@ class Embedder:
         return self._hows[backbone.id]
 
     def feature_key(
-        self, backbone: Backbone, task: Question, split: str, ids: Sequence[str], condition: Condition
+        self,
+        backbone: Backbone,
+        task: Question,
+        split: str,
+        ids: Sequence[str],
+        condition: Condition,
+        said: Said | None = None,
     ) -> dict[str, JSON]:
-        """Everything that changes the features of a block of samples."""
+        """Everything that changes the features of a block of samples; ``said`` is what else changes its pictures."""
         return {
             **self._how(backbone),
             "preprocessing": backbone.preprocessing(),
@@ -126,6 +159,7 @@ class Embedder:
             "samples": samples_digest(ids),
             "condition": str(condition),
             "seed": condition.seed,
+            **({"pictures": dict(said)} if said else {}),
         }
 
     def head_key(self, backbone: Backbone, task: Question) -> dict[str, JSON]:
@@ -133,16 +167,51 @@ class Embedder:
         prompts: dict[str, JSON] = {"classes": list(task.classes), "templates": list(task.templates)}
         return {**self._how(backbone), "prompts": cache.sha256(prompts)}
 
-    def missing(self, task: Question, split: str, ids: Sequence[str], condition: Condition = CLEAN) -> dict[str, int]:
+    def missing(
+        self, task: Question, split: str, ids: Sequence[str], condition: Condition = CLEAN, said: Said | None = None
+    ) -> dict[str, int]:
         """How many samples each backbone would still have to encode, by backbone id: the plan, at no cost."""
         return {
             backbone.id: sum(
                 len(block)
                 for block in _blocks(ids)
-                if not self.store.has("features", self.feature_key(backbone, task, split, block, condition))
+                if not self.store.has("features", self.feature_key(backbone, task, split, block, condition, said))
             )
             for backbone in self.backbones
         }
+
+    def prepare(
+        self,
+        task: Question,
+        source: Pictures,
+        split: str,
+        ids: Sequence[str],
+        views: Sequence[View],
+        progress: Advance | None = None,
+    ) -> dict[Condition, BenchError]:
+        """Encode and store whatever is missing of these samples in all these views; why some conditions cannot be had.
+
+        Every picture is decoded once for all views and backbones, and corrupted once in each view for all backbones.
+        ``progress`` is called with the number of encodings (pictures x backbones) just done. Blocks are stored when they are
+        finished.
+        """
+        failed: dict[Condition, BenchError] = {}
+        for block in _blocks(ids):
+            keys = {
+                (view.condition, backbone.id): self.feature_key(backbone, task, split, block, view.condition, view.said)
+                for view in views
+                for backbone in self.backbones
+            }
+            wanted: dict[int, list[tuple[View, list[Backbone]]]] = {}  # by where the pictures are decoded from
+            for view in views:
+                absent = [b for b in self.backbones if not self.store.has("features", keys[view.condition, b.id])]
+                if absent and view.condition not in failed:
+                    wanted.setdefault(id(view.source), []).append((view, absent))
+            for some in wanted.values():
+                pictures = some[0][0].source or source
+                for place, made in self._encoded(task, pictures, split, block, some, failed, progress).items():
+                    self.store.put("features", keys[place], {"features": made})
+        return failed
 
     def features(
         self,
@@ -160,22 +229,30 @@ class Embedder:
         ``alter(id, picture)`` makes the condition's picture and must be given where that is not clean. ``progress`` is called
         with the number of encodings (pictures x backbones) just done. Whatever is finished is stored block by block.
         """
+        return self.view(task, source, split, ids, View(condition, alter), progress=progress)
+
+    def view(
+        self,
+        task: Question,
+        source: Pictures,
+        split: str,
+        ids: Sequence[str],
+        view: View,
+        *,
+        progress: Advance | None = None,
+    ) -> dict[str, Tensor]:
+        """Raw features float32 [s, d] by backbone id of these samples in one view, from the store where they are there."""
         import torch
 
-        if (alter is None) != (condition == CLEAN):
-            raise BadOption(f"the condition {condition} {'needs a' if alter is None else 'takes no'} corruption.")
+        for error in self.prepare(task, source, split, ids, [view], progress).values():
+            raise error
         found: dict[str, list[Tensor]] = {backbone.id: [] for backbone in self.backbones}
         for block in _blocks(ids):
-            keys = {backbone.id: self.feature_key(backbone, task, split, block, condition) for backbone in self.backbones}
-            stored = {name: self.store.get("features", key) for name, key in keys.items()}
-            absent = [backbone for backbone in self.backbones if stored[backbone.id] is None]
-            if absent:
-                for name, made in self._encoded(task, source, split, block, absent, alter, progress).items():
-                    stored[name] = {"features": made}
-                    self.store.put("features", keys[name], {"features": made})
-            for name, tensors in stored.items():
-                assert tensors is not None
-                found[name].append(tensors["features"])
+            for backbone in self.backbones:
+                key = self.feature_key(backbone, task, split, block, view.condition, view.said)
+                stored = self.store.get("features", key)
+                assert stored is not None
+                found[backbone.id].append(stored["features"])
         return {name: torch.cat(parts) for name, parts in found.items()}
 
     def _encoded(
@@ -184,40 +261,90 @@ class Embedder:
         source: Pictures,
         split: str,
         ids: Sequence[str],
-        backbones: Sequence[Backbone],
-        alter: Alter | None,
+        wanted: Sequence[tuple[View, Sequence[Backbone]]],
+        failed: dict[Condition, BenchError],
         progress: Advance | None,
-    ) -> dict[str, Tensor]:
-        """Features of one block: every picture decoded once, prepared once for all backbones that prepare alike."""
+    ) -> dict[tuple[Condition, str], Tensor]:
+        """Features of one block by (condition, backbone id): decoded once, prepared once for backbones that prepare alike.
+
+        A condition whose corruption fails goes to ``failed`` with its reason; the others go on.
+        """
         import torch
 
-        encoders = {backbone.id: self.encoder(backbone) for backbone in backbones}
-        alike: dict[str, list[str]] = {}
-        for backbone in backbones:
-            alike.setdefault(backbone.preprocessing(), []).append(backbone.id)
-        parts: dict[str, list[Tensor]] = {name: [] for name in encoders}
-        pictures = zip(ids, _exactly(source.pictures(split, ids), len(ids), f"{task.name} ({split})"), strict=True)
-        while some := list(islice(pictures, self.batch)):
-            shown = [picture for _, picture in some]
-            self.work.decodes += len(shown)
-            if alter is not None:
-                shown = [alter(name, picture) for name, picture in some]
-                self.work.corruptions += len(shown)
-            for names in alike.values():
-                prepare = encoders[names[0]].preprocess
-                batch = torch.stack([prepare(picture) for picture in shown])
-                for name in names:
-                    parts[name].append(self._images(encoders[name], batch))
-                    self.work.encodes += len(shown)
+        parts: dict[tuple[Condition, str], list[Tensor]] = {
+            (view.condition, backbone.id): [] for view, backbones in wanted for backbone in backbones
+        }
+        for view, backbones, batch in self._shown(task, source, split, ids, wanted, failed):
+            alike: dict[str, list[Backbone]] = {}
+            for backbone in backbones:
+                alike.setdefault(backbone.preprocessing(), []).append(backbone)
+            for same in alike.values():
+                prepare = self.encoder(same[0]).preprocess
+                prepared = torch.stack([prepare(picture) for picture in batch])
+                for backbone in same:
+                    parts[view.condition, backbone.id].append(self._images(self.encoder(backbone), prepared))
+                    self.work.encodes += len(batch)
                     if progress is not None:
-                        progress(len(shown))
-        found = {name: torch.cat(own) for name, own in parts.items()}
-        for name, features in found.items():
+                        progress(len(batch))
+        found = {place: torch.cat(own) for place, own in parts.items() if place[0] not in failed}
+        for (_, name), features in found.items():
             if not bool(torch.isfinite(features).all()):
                 raise BadWeights(
                     f"{name} gives NaN or infinite features at {self.precision}: use --precision fp32, or other weights."
                 )
         return found
+
+    def _shown(
+        self,
+        task: Question,
+        source: Pictures,
+        split: str,
+        ids: Sequence[str],
+        wanted: Sequence[tuple[View, Sequence[Backbone]]],
+        failed: dict[Condition, BenchError],
+    ) -> Iterator[tuple[View, Sequence[Backbone], list[NDArray[np.uint8]]]]:
+        """Batch after batch of every view, the next one being corrupted by other threads while the caller encodes."""
+        pictures = zip(ids, _exactly(source.pictures(split, ids), len(ids), f"{task.name} ({split})"), strict=True)
+        with ExitStack() as stack:
+            altering = any(view.alter is not None for view, _ in wanted)
+            pool = stack.enter_context(ThreadPoolExecutor(self.workers or cores())) if altering else None
+            waiting: deque[tuple[View, Sequence[Backbone], list[Future[NDArray[np.uint8]]]]] = deque()
+            try:
+                while some := list(islice(pictures, self.batch)):
+                    self.work.decodes += len(some)
+                    for view, backbones in wanted:
+                        if view.condition in failed:
+                            continue
+                        if view.alter is None:
+                            yield view, backbones, [picture for _, picture in some]
+                            continue
+                        assert pool is not None
+                        waiting.append((view, backbones, [pool.submit(view.alter, *pair) for pair in some]))
+                        if len(waiting) > AHEAD:
+                            yield from self._altered(*waiting.popleft(), failed)
+                while waiting:
+                    yield from self._altered(*waiting.popleft(), failed)
+            finally:
+                for _, _, futures in waiting:
+                    for future in futures:
+                        future.cancel()
+
+    def _altered(
+        self,
+        view: View,
+        backbones: Sequence[Backbone],
+        futures: Sequence[Future[NDArray[np.uint8]]],
+        failed: dict[Condition, BenchError],
+    ) -> Iterator[tuple[View, Sequence[Backbone], list[NDArray[np.uint8]]]]:
+        if view.condition in failed:
+            return
+        try:
+            shown = [future.result() for future in futures]
+        except BenchError as error:
+            failed[view.condition] = error
+            return
+        self.work.corruptions += len(shown)
+        yield view, backbones, shown
 
     def _images(self, encoder: Encoder, batch: Tensor) -> Tensor:
         """``encoder.images``, in halves where memory does not reach."""
@@ -271,15 +398,19 @@ class Embedder:
         *,
         labels: Sequence[int] | None = None,
         alter: Alter | None = None,
+        view: View | None = None,
         progress: Advance | None = None,
     ) -> Cube:
-        """The cube of these samples, its logits computed when asked for; blind unless ``labels`` (one per id) are given."""
+        """The cube of these samples, its logits computed when asked for; blind unless ``labels`` (one per id) are given.
+
+        ``view`` says all at once what ``condition`` and ``alter`` say.
+        """
         import torch
 
         from ensemble_bench.cube import Cube
 
         heads, costs = self.heads(task), self.gflops(task)
-        features = self.features(task, source, split, ids, condition, alter=alter, progress=progress)
+        features = self.view(task, source, split, ids, view or View(condition, alter), progress=progress)
         return Cube(
             backbones=list(features),
             classes=task.classes,
@@ -289,6 +420,11 @@ class Embedder:
             labels=None if labels is None else torch.tensor(labels),
             gflops=torch.tensor([costs[name] for name in features], dtype=torch.float64),
         )
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _blocks(ids: Sequence[str]) -> list[Sequence[str]]:

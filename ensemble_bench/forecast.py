@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ensemble_bench.backbones.base import Backbone
+from ensemble_bench.condition import CLEAN
 from ensemble_bench.embed import Embedder
 from ensemble_bench.plan import Plan, Samples, planned, samples
 from ensemble_bench.request import Request
@@ -23,19 +24,19 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _missing(plan: Plan, task: Task, shown: Samples) -> dict[str, int]:
     """Images that each backbone would still have to encode; all of them where its weights are not at hand."""
-    splits = {"test": shown.query.ids, "train": shown.support.ids}
+    wanted = [("test", shown.query.ids, condition) for condition in plan.conditions]
+    if shown.support.ids:
+        wanted.append(("train", shown.support.ids, CLEAN))
     device = "cpu" if plan.request.device == "auto" else plan.request.device
     found: dict[str, int] = {}
     for backbone in plan.backbones:
         if not backbone.fetched():
-            found[backbone.id] = sum(map(len, splits.values())) * len(plan.conditions)
+            found[backbone.id] = sum(len(ids) for _, ids, _ in wanted)
             continue
         embedder = Embedder([backbone], device=device, precision=plan.request.precision)
         found[backbone.id] = sum(
-            embedder.missing(task, split, ids, condition)[backbone.id]
-            for split, ids in splits.items()
-            if ids
-            for condition in plan.conditions
+            embedder.missing(task, split, ids, condition, plan.said(shown.source, split, condition))[backbone.id]
+            for split, ids, condition in wanted
         )
     return found
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from ensemble_bench.errors import BadRecord
+from ensemble_bench import robustness, shift
+from ensemble_bench.errors import BadOption, BadRecord
 from ensemble_bench.records import Predictions, Record, Results, settings, shown
+from ensemble_bench.shift import CLEAN, MISSING, CorruptionErrors, Line, Number, Sums, combined, lacking
 from ensemble_bench.statistics import Floats, Resamples, interval, ratio
 
 ALWAYS = ("acc1", "acc5", "mean_per_class_recall")
@@ -20,19 +22,12 @@ GAPS = {"gap_closed": "oracle-best-single", "gap_closed_honest": "best-single"}
 METRICS = (*ALWAYS, *SCORED, *GAPS)
 FAMILIES = ("static", "calibrated", "adaptive", "control", "oracle")
 
+SINGLE = "single:"
+OWN = {"oracle_gap": "oracle", "disagreement": SINGLE, "label_disagreement": SINGLE}
+
 Row = dict[str, Any]
-Line = tuple[str, int]
-"""A strategy at a number of shots: one line of a board."""
-
-
-@dataclass(frozen=True)
-class Number:
-    """A value with what its resamples say, or the reason why there is none."""
-
-    value: float | None = None
-    resampled: Floats | None = None
-    status: str = "done"
-    reason: str = ""
+Found = dict[tuple[Line, str, str], tuple[Results, list[Record]]]
+"""Folder and records by (line, task, condition)."""
 
 
 @dataclass
@@ -53,14 +48,13 @@ class Cell:
         return fmean(known) if known and len(known) == len(values) else None
 
 
-MISSING = Number(status="missing", reason="not in these results")
 NOT_APPLICABLE = {
     "acc5": Number(status="not-applicable", reason="fewer than 5 classes, or no order of them"),
     **{name: Number(status="not-applicable", reason="its scores are no probabilities") for name in SCORED},
 }
 
 
-def rows(results: Sequence[Results]) -> list[Row]:
+def rows(results: Sequence[Results], *, mce: str | None = None) -> list[Row]:
     """Board rows of the records of one or more folders, aggregated over draws, in an order that depends on nothing else.
 
     One row per (strategy, task, metric, condition, shots). ``value`` is the mean over draws of what the records say, or None
@@ -72,17 +66,26 @@ def rows(results: Sequence[Results]) -> list[Row]:
     ``gap_closed_honest`` a = best-single, at the shots of the line (for lines without labels, at the fewest shots there are).
     ``labels`` and ``n`` of a mean row are sums, ``gflops`` its mean, ``backbones`` its maximum.
     Folders of different pools, seeds, precisions, limits or card versions are ``BadRecord``: they make no common board.
+
+    Under corruption there are also the conditions ``mean(SUITE)``, ``mean(SUITE:CORRUPTION)`` and ``mean(SUITE:*:SEVERITY)``:
+    means over all conditions of that kind in these results, never over fewer of them for one line or task than for another;
+    and the metrics ``retained``, ``oracle_gap``, ``disagreement``, ``label_disagreement``, ``ce``, ``relative_ce``, ``mce``,
+    ``relative_mce`` (against the backbone with the fewest GFLOPs, or ``mce``: its ``reason`` says which), ``mce_alexnet`` and
+    ``relative_mce_alexnet`` (refused where it compares with nothing, unless ``mce`` is ``alexnet``). See docs/corruptions.md.
     """
     found = _gathered(results)
-    conditions = sorted({condition for _, _, condition in found}, key=lambda name: (name != "clean", name))
-    return [row for condition in conditions for row in _condition_rows(found, condition)]
+    conditions = sorted({condition for _, _, condition in found}, key=lambda name: (name != CLEAN, name))
+    board = _Board(found, conditions, mce)
+    made = [board.measured(condition) for condition in conditions]
+    made += [board.averaged(group) for group in board.sums.groups if group != CLEAN]
+    return [row for _, block in sorted(made, key=lambda one: (one[0] != CLEAN, one[0])) for row in block]
 
 
-def _gathered(results: Sequence[Results]) -> dict[tuple[Line, str, str], tuple[Results, list[Record]]]:
+def _gathered(results: Sequence[Results]) -> Found:
     """Folder and records of every (line, task, condition), after checking that they can stand on one board."""
     settled: dict[str, tuple[Any, Results]] = {}
     seen: dict[tuple[str, str], tuple[str, Results]] = {}
-    found: dict[tuple[Line, str, str], tuple[Results, list[Record]]] = {}
+    found: Found = {}
     for one in results:
         for record in one.records:
             for name, value in {**settings(record), **_weights(record)}.items():
@@ -125,33 +128,134 @@ def _weights(record: Record) -> dict[str, Any]:
     return {f"weights of {name}": digest for name, digest in weights.items()} if isinstance(weights, dict) else {}
 
 
-def _condition_rows(found: Mapping[tuple[Line, str, str], tuple[Results, list[Record]]], condition: str) -> list[Row]:
-    here = {(line, task): given for (line, task, where), given in found.items() if where == condition}
-    tasks = sorted({task for _, task in here})
-    family = {line: records[0].family for (line, _, _), (_, records) in found.items()}
-    lines = sorted(family, key=lambda line: (_place(family[line]), line[0].startswith("single:"), line))
-    cells: dict[tuple[Line, str], Cell] = {}
-    for task in tasks:
-        cells |= {(line, task): cell for line, cell in _measured(here, task, condition).items()}
-    gaps = {(line, name): _base(name, line, lines) for line in lines for name in GAPS}
-    means = _collections(tasks, [record for _, records in here.values() for record in records])
-    scored = {line for (line, _), cell in cells.items() if any(cell.of(metric).value is not None for metric in SCORED)}
-    made: list[Row] = []
-    for name, members in [*means.items(), *((task, (task,)) for task in tasks)]:
-        images = _images(cells, members)
-        for line in lines:
+def _suite(record: Record) -> Mapping[str, Any]:
+    """What a record says of its suite: name, engine and, where it is known, the number of its conditions."""
+    suite = record.provenance.get("suite")
+    return suite if isinstance(suite, dict) else {}
+
+
+class _Board:
+    """Rows of one condition after another, from records; what is added up over conditions grows meanwhile, clean first."""
+
+    def __init__(self, found: Found, conditions: Sequence[str], mce: str | None) -> None:
+        self.found = found
+        self.sums = Sums(conditions)
+        self.family = {line: records[0].family for (line, _, _), (_, records) in found.items()}
+        self.lines = sorted(self.family, key=lambda line: (_place(self.family[line]), line[0].startswith(SINGLE), line))
+        self.ends = {(line, name): _base(name, line, self.lines) for line in self.lines for name in GAPS}
+        self.ids: dict[tuple[str, str], set[str]] = {}
+        for (_, task, condition), (_, records) in found.items():
+            self.ids.setdefault((task, condition), set()).update(record.ids for record in records if record.status == "done")
+        about = [_suite(record) for _, records in found.values() for record in records]
+        self.whole = {one["name"]: one["conditions"] for one in about if {"name", "conditions"} <= set(one)}
+        if mce is not None and not self.sums.suites:
+            raise BadOption(f"errors can be measured against {mce} only under corruption: run with -c SUITE first.")
+        singles: dict[Line, list[Record]] = {line: [] for line in self.lines if line[0].startswith(SINGLE)}
+        for (line, _, _), (_, records) in found.items():
+            if line in singles:
+                singles[line] += records
+        self.reference = shift.reference(mce, {line: Cell(records, {}).cost("gflops") for line, records in singles.items()})
+
+    def measured(self, condition: str) -> tuple[str, list[Row]]:
+        """The rows of one condition."""
+        here = {(line, task): given for (line, task, where), given in self.found.items() if where == condition}
+        tasks = sorted({task for _, task in here})
+        cells: dict[tuple[Line, str], Cell] = {}
+        for task in tasks:
+            paired = self._paired(task, condition)
+            cells |= {(line, task): cell for line, cell in _measured(here, task, paired, bool(self.sums.suites)).items()}
+        for (line, task), cell in cells.items():
+            for metric in shift.ADDED if self.sums.suites else ():
+                self.sums.add(condition, metric, line, task, cell.of(metric))
+        scored = {line for (line, _), cell in cells.items() if any(cell.of(metric).value is not None for metric in SCORED)}
+
+        def of(metric: str, line: Line, members: Sequence[str]) -> Number:
             mine = [cells.get((line, task)) for task in members]
-            there = [cell for cell in mine if cell is not None]
-            about = _about(line, family[line], name, condition, there, len(mine), images)
-            for metric in METRICS:
-                if metric in SCORED and line not in scored:
-                    continue
-                if metric in GAPS:
-                    number = _gap(cells, line, gaps[line, metric], members, GAPS[metric])
-                else:
-                    number = _mean(mine, members, metric)
-                made.append(_row(about, metric, number))
-    return made
+            numbers = [MISSING if cell is None else cell.of(metric) for cell in mine]
+            return lacking(numbers, members) or combined(numbers)
+
+        def metrics(line: Line) -> list[str]:
+            more = [] if condition == CLEAN or not self._suite(condition) else ["retained"]
+            return [name for name in METRICS if name not in SCORED or line in scored] + more
+
+        return condition, self._rows(condition, cells, metrics, of)
+
+    def averaged(self, group: str) -> tuple[str, list[Row]]:
+        """The rows over the conditions of a group."""
+        suite = self._suite(self.sums.groups[group][0])
+        cells: dict[tuple[Line, str], Cell] = {}
+        for (line, task, condition), (_, records) in self.found.items():
+            if condition in self.sums.groups[group]:
+                cells.setdefault((line, task), Cell([], {})).records.extend(records)
+        corruption = group.removeprefix(f"mean({suite}:").removesuffix(")") if ":" in group and ":*:" not in group else None
+        images = _images(cells)
+        limit = next((record.limit for cell in cells.values() for record in cell.records), None)
+        engines = {
+            (_suite(record).get("name"), _suite(record).get("engine")) for cell in cells.values() for record in cell.records
+        }
+        there, whole = len(self.sums.suites[suite]), self.whole.get(suite, 0)
+        part = f"over {there} of the {whole} conditions of {suite}" if there < whole else ""
+        more = (*shift.MEAN_ERRORS, *shift.ALEXNETS) if group == f"mean({suite})" else shift.ERRORS if corruption else ()
+
+        def of(metric: str, line: Line, members: Sequence[str]) -> Number:
+            if metric not in more:
+                number = self.sums.over(group, metric, line, members)
+                return replace(number, reason=part) if part and number.value is not None else number
+            errors = CorruptionErrors(self.sums, self.reference, tuple(members))
+            relative = metric.startswith("relative")
+            if metric not in shift.ALEXNETS:
+                return errors.pool(line, suite, relative, corruption)
+            shown = sum(images[task] for task in members)
+            published = engines == {robustness.PUBLISHED}
+            reasons = robustness.not_alexnets(members, shown, limit, published, self.sums.suites[suite])
+            return errors.alexnet(line, suite, relative, reasons)
+
+        return group, self._rows(group, cells, lambda line: ["acc1", *GAPS, "retained", *more], of)
+
+    def _suite(self, condition: str) -> str:
+        """The suite of a condition, empty for those of archives."""
+        return next((suite for suite, members in self.sums.suites.items() if condition in map(str, members)), "")
+
+    def _paired(self, task: str, condition: str) -> str:
+        """The condition whose resamples a condition uses: those of the clean images, where it shows the same ones altered."""
+        altered = [str(one) for members in self.sums.suites.values() for one in members]
+        first = next((name for name in (CLEAN, *altered) if self.ids.get((task, name))), condition)
+        same = condition in altered and self.ids.get((task, condition)) == self.ids.get((task, first))
+        return CLEAN if same else condition
+
+    def _rows(
+        self,
+        condition: str,
+        cells: Mapping[tuple[Line, str], Cell],
+        metrics: Callable[[Line], Sequence[str]],
+        of: Numbers,
+    ) -> list[Row]:
+        """A row for every mean over tasks and every task, line and metric. ``of`` gives the number of a metric over tasks."""
+        tasks = sorted({task for _, task in cells})
+        means = _collections(tasks, [record for cell in cells.values() for record in cell.records])
+        singles = sum(line[0].startswith(SINGLE) for line in self.lines)
+        most = _images(cells)
+        made: list[Row] = []
+        for name, members in [*means.items(), *((task, (task,)) for task in tasks)]:
+            images = sum(most[task] for task in members)
+            for line in self.lines:
+                there = [cell for task in members if (cell := cells.get((line, task))) is not None]
+                about = _about(line, self.family[line], name, condition, there, len(members), images)
+                for metric in metrics(line):
+                    if metric in GAPS:
+                        number = _gap(of, line, self.ends[line, metric], members, GAPS[metric])
+                    elif metric == "retained":
+                        clean = self.sums.over(CLEAN, "acc1", line, members)
+                        number = shift.retained(of("acc1", line, members), clean)
+                    else:
+                        number = of(metric, line, members)
+                    made.append(_row(about, metric, number))
+                for metric, whose in OWN.items() if self.sums.suites else ():
+                    if line[0] == whose or (whose == SINGLE and line[0].startswith(SINGLE) and singles > 1):
+                        own = metric == "oracle_gap"
+                        number = _width(of, self.ends[line, "gap_closed"], members) if own else of(metric, line, members)
+                        made.append(_row(about, metric, number))
+        return made
 
 
 def _place(family: str) -> int:
@@ -174,8 +278,13 @@ def _collections(tasks: Sequence[str], records: Iterable[Record]) -> dict[str, t
     return dict(sorted(whole.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
-def _measured(here: Mapping[tuple[Line, str], tuple[Results, list[Record]]], task: str, condition: str) -> dict[Line, Cell]:
-    """Every line's cell on one task: values from its records, resamples from its predictions, all of them paired."""
+def _measured(
+    here: Mapping[tuple[Line, str], tuple[Results, list[Record]]], task: str, condition: str, shifted: bool
+) -> dict[Line, Cell]:
+    """Every line's cell on one task: values from its records, resamples from its predictions, all of them paired.
+
+    The resamples are those of ``condition``; with ``shifted``, single backbones also get their disagreement with the others.
+    """
     cells: dict[Line, Cell] = {}
     for (line, name), (folder, records) in here.items():
         if name == task:
@@ -184,7 +293,7 @@ def _measured(here: Mapping[tuple[Line, str], tuple[Results, list[Record]]], tas
                 cell.predictions = folder.predictions(records[0].cell).by_id()
             else:
                 failed = Number(status=records[0].status, reason=records[0].reason or "no reason was recorded")
-                cell.numbers = dict.fromkeys(METRICS, failed)
+                cell.numbers = dict.fromkeys((*METRICS, *shift.ADDED), failed)
     done = [(line, cell, cell.predictions) for line, cell in cells.items() if cell.predictions is not None]
     if not done:
         return cells
@@ -214,6 +323,13 @@ def _measured(here: Mapping[tuple[Line, str], tuple[Results, list[Record]]], tas
         lambda many: resamples.calibration_errors([_known(one.confidence) for one in many], [one.right for one in many]),
         lambda one: one.confidence is not None,
     )
+    singles = [(cell, predictions) for line, cell, predictions in done if line[0].startswith(SINGLE)]
+    if shifted and len(singles) > 1:
+        found = shift.disagreements(np.stack([said.decisions[0] for _, said in singles]), first.labels)
+        for metric, differ in zip(shift.ADDED[1:], found, strict=True):
+            resampled = resamples.means([one[None] for one in differ])
+            for column, (cell, _) in enumerate(singles):
+                cell.numbers[metric] = Number(float(differ[column].mean()), resampled[:, column])
     for _, cell, _ in done:
         cell.predictions = None
     return cells
@@ -231,33 +347,6 @@ def _over_draws(records: Sequence[Record], metric: str) -> float | None:
     return fmean(known) if len(known) == len(values) else None
 
 
-def _mean(mine: Sequence[Cell | None], members: Sequence[str], metric: str) -> Number:
-    """Mean over tasks of one line, or why there is none; of one task the number itself."""
-    numbers = [MISSING if cell is None else cell.of(metric) for cell in mine]
-    return _lacking(numbers, members) or _combined(numbers)
-
-
-def _lacking(numbers: Sequence[Number], members: Sequence[str]) -> Number | None:
-    """The number that says which tasks have none; None where all of them do."""
-    without = {task: number for task, number in zip(members, numbers, strict=True) if number.value is None}
-    if not without:
-        return None
-    statuses = {number.status for number in without.values()}
-    status = "missing" if "missing" in statuses else "failed" if "failed" in statuses else "not-applicable"
-    if len(members) == 1:
-        return next(iter(without.values()))
-    tasks: dict[str, list[str]] = {}
-    for task, number in without.items():
-        tasks.setdefault(number.reason, []).append(task)
-    return Number(status=status, reason="; ".join(f"{', '.join(names)}: {reason}" for reason, names in tasks.items()))
-
-
-def _combined(numbers: Sequence[Number]) -> Number:
-    values = [number.value for number in numbers if number.value is not None]
-    resampled: Floats = np.mean([number.resampled for number in numbers if number.resampled is not None], axis=0)
-    return Number(fmean(values), resampled)
-
-
 def _base(metric: str, line: Line, lines: Sequence[Line]) -> tuple[Line | None, Line | None]:
     """The line from which a gap is measured, and the oracle; None where the board has none."""
     base = sorted(other for other in lines if other[0] == GAPS[metric])
@@ -266,24 +355,15 @@ def _base(metric: str, line: Line, lines: Sequence[Line]) -> tuple[Line | None, 
     return (fitting[0] if fitting else None), (oracle[0] if oracle else None)
 
 
-def _gap(
-    cells: Mapping[tuple[Line, str], Cell],
-    line: Line,
-    ends: tuple[Line | None, Line | None],
-    members: Sequence[str],
-    base_name: str,
-) -> Number:
+Numbers = Callable[[str, Line, Sequence[str]], Number]
+"""The number of a metric, of a line, over tasks."""
+
+
+def _gap(of: Numbers, line: Line, ends: tuple[Line | None, Line | None], members: Sequence[str], base_name: str) -> Number:
     """Share of the oracle gap closed over these tasks: the ratio of sums, paired within every resample."""
-    columns = []
-    for end, name in ((line, line[0]), (ends[0], base_name), (ends[1], "oracle")):
-        if end is None:
-            return Number(status="missing", reason=f"needs {name} in the same results")
-        mine = [cells.get((end, task)) for task in members]
-        numbers = [MISSING if cell is None else cell.of("acc1") for cell in mine]
-        lack = _lacking(numbers, members)
-        if lack is not None:
-            return lack if end == line else Number(status="missing", reason=f"{name}: {lack.reason}")
-        columns.append(_combined(numbers))
+    columns = _columns(of, ((line, line[0]), (ends[0], base_name), (ends[1], "oracle")), members)
+    if isinstance(columns, Number):
+        return columns
     accuracy, base, oracle = columns
     assert accuracy.value is not None and base.value is not None and oracle.value is not None
     assert accuracy.resampled is not None and base.resampled is not None and oracle.resampled is not None
@@ -295,17 +375,40 @@ def _gap(
     )
 
 
-def _images(cells: Mapping[tuple[Line, str], Cell], members: Sequence[str]) -> int:
-    """Distinct query images of these tasks."""
+def _width(of: Numbers, ends: tuple[Line | None, Line | None], members: Sequence[str]) -> Number:
+    """The oracle gap: how much better than the best single backbone (of the test labels) the oracle is over these tasks."""
+    columns = _columns(of, ((ends[1], "oracle"), (ends[0], "oracle-best-single")), members)
+    if isinstance(columns, Number):
+        return columns
+    oracle, base = columns
+    assert oracle.value is not None and base.value is not None and oracle.resampled is not None and base.resampled is not None
+    return Number(oracle.value - base.value, oracle.resampled - base.resampled)
+
+
+def _columns(of: Numbers, wanted: Sequence[tuple[Line | None, str]], members: Sequence[str]) -> list[Number] | Number:
+    """The accuracies of some lines, which all have one; or why not, the first line being the one that asks."""
+    columns = []
+    for place, (line, name) in enumerate(wanted):
+        if line is None:
+            return Number(status="missing", reason=f"needs {name} in the same results")
+        number = of("acc1", line, members)
+        if number.value is None:
+            return number if place == 0 or line == wanted[0][0] else Number(status="missing", reason=f"{name}: {number.reason}")
+        columns.append(number)
+    return columns
+
+
+def _images(cells: Mapping[tuple[Line, str], Cell]) -> Counter[str]:
+    """Distinct query images of every task."""
     most: Counter[str] = Counter()
     for (_, task), cell in cells.items():
         most[task] = max(most[task], max(record.n for record in cell.records))
-    return sum(most[task] for task in members)
+    return most
 
 
 def _about(line: Line, family: str, task: str, condition: str, there: Sequence[Cell], wanted: int, images: int) -> Row:
     """Everything in a row but its number."""
-    whole = len(there) == wanted and all(cell.records[0].status == "done" for cell in there)
+    whole = len(there) == wanted and all(record.status == "done" for cell in there for record in cell.records)
     gflops = [cell.cost("gflops") for cell in there]
     run = [cell.cost("backbones") for cell in there]
     return {
@@ -322,7 +425,7 @@ def _about(line: Line, family: str, task: str, condition: str, there: Sequence[C
         "family": family,
         "gflops": fmean(x for x in gflops if x is not None) if whole and None not in gflops else None,
         "backbones": max(round(x) for x in run if x is not None) if whole and None not in run else None,
-        "draws": max(len(cell.records) if cell.records[0].draw is not None else 0 for cell in there) if there else 0,
+        "draws": max((len({record.draw for record in cell.records} - {None}) for cell in there), default=0),
         "limit": next((cell.records[0].limit for cell in there), None),
         "status": "done",
         "reason": "",
@@ -337,7 +440,7 @@ def _row(about: Row, metric: str, number: Number) -> Row:
 
 
 def caption(results: Sequence[Results]) -> str:
-    """What a board is of, in one line: tasks, images, pool, shots, draws, seed, precision."""
+    """What a board is of, in two lines: tasks, images, shots, draws, suites, seed, precision; the pool."""
     records = [record for one in results for record in one.records]
     if not records:
         return "nothing has been recorded yet"
@@ -350,5 +453,7 @@ def caption(results: Sequence[Results]) -> str:
     if shots:
         label = "shot" if shots == [1] else "shots"
         parts += [f"{' and '.join(map(str, shots))} {label}", f"{' and '.join(map(str, draws))} draws"]
+    for suite, members in shift.suites(record.condition for record in records).items():
+        parts.append(f"{suite}: {len(members)} condition{'s' * (len(members) > 1)}")
     parts += [f"seed {records[0].seed}", str(records[0].provenance.get("precision") or "precision not recorded")]
     return " · ".join(parts) + f"\npool of {len(pool)}: {', '.join(pool)}"

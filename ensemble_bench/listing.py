@@ -8,7 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ensemble_bench import backbones, cards, strategies
+from ensemble_bench import backbones, corrupt, strategies
+from ensemble_bench.corrupt import suite
+from ensemble_bench.corrupt.suite import Suite
 from ensemble_bench.errors import BadPlugin, UnknownName
 from ensemble_bench.registry import Registry, near
 from ensemble_bench.strategies.plugin import add_file
@@ -74,24 +76,72 @@ def things(kind: str, *, cards: tuple[Path, ...] = (), plugins: tuple[Path, ...]
         "backbones": _backbones,
         "pools": lambda: [{"name": name, "backbones": list(ids)} for name, ids in backbones.POOLS.items()],
         "strategies": _strategies,
-        "corruptions": lambda: [{"name": name} for name in sorted(cards_of_suites(cards))],
+        "corruptions": lambda: [_suite(one) for one in suites(cards).values()],
     }
     return made[kind]()
 
 
-def cards_of_suites(more: tuple[Path, ...]) -> dict[str, Path]:
-    """Path of every corruption suite by name."""
-    return cards.find("corruptions", more)
+def suites(more: tuple[Path, ...] = ()) -> dict[str, Suite]:
+    """Every corruption suite by name, sorted."""
+    return {name: suite.read(path, name) for name, path in sorted(suite.suites(more).items())}
+
+
+def _suite(one: Suite) -> Thing:
+    return {
+        "name": one.name,
+        "version": one.version,
+        "engine": one.engine,
+        "corruptions": len(one.amounts),
+        "conditions": len(one.amounts) * len(one.severities),
+        "title": one.title,
+    }
+
+
+def _amounts(values: tuple[tuple[float, ...], ...]) -> str:
+    """Five amounts in one line; long ones, which are steps of a range, by their ends."""
+    texts = [" ".join(f"{x:g}" for x in v) if len(v) < 9 else f"{v[0]:g} {v[1]:g} ... {v[-1]:g}" for v in values]
+    return " | ".join(texts)
+
+
+def _whole_suite(one: Suite) -> Thing:
+    width = max(map(len, one.amounts))
+    return {
+        **_suite(one),
+        "corruptions": [f"{name:<{width}}  {_amounts(values)}".rstrip() for name, values in one.amounts.items()],
+        "severities": " ".join(map(str, one.severities)),
+        "side": one.side or "as the picture is",
+        "jpeg": one.jpeg or "no round trip",
+        "engine": f"{one.engine}: {suite.ENGINES[one.engine]}",
+        "source": one.source,
+        "licence": one.licence,
+        "provenance": one.provenance.strip(),
+        "card digest": one.digest,
+    }
+
+
+def _kernel(name: str, cards: tuple[Path, ...]) -> Thing:
+    """One corruption: what it does, where it is defined, its amounts in every suite that has it."""
+    row = corrupt.registry.row(name)
+    own = {one.name: one.amounts[name] for one in suites(cards).values() if name in one.amounts and not one.on_disk}
+    width = max(map(len, own), default=0)
+    return {
+        "name": name,
+        "kind": row.facts.get("kind", "plug-in"),
+        "summary": row.summary,
+        "defined in": row.target,
+        "amounts": [f"{suite:<{width}}  {_amounts(values)}" for suite, values in own.items()],
+        "documentation": _documentation(row.target),
+    }
 
 
 def _documentation(target: str) -> str:
-    """The docstring of ``module:Class``, read from its source without importing it."""
+    """The docstring of ``module:name``, read from its source without importing it."""
     module, _, name = target.partition(":")
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         return ""
     for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
             return ast.get_docstring(node) or ""
     return ""
 
@@ -102,6 +152,10 @@ def details(kind: str, name: str, *, cards: tuple[Path, ...] = (), plugins: tupl
     if kind == "backbones":
         found = backbones.find([name])[0]
         return {"name": found.id, "gflops": found.gflops, "parameters": found.parameters, **found.card()}
+    if kind == "corruptions" and name in corrupt.registry and name not in every:
+        return _kernel(name, cards)
+    if name not in every and kind == "corruptions":
+        raise UnknownName(f"no suite or corruption is called {name!r}.{near(name, [*every, *corrupt.registry])}")
     if name not in every:
         raise UnknownName(f"{kind}: there is none called {name!r}.{near(name, every)}")
     if kind == "tasks":
@@ -116,6 +170,8 @@ def details(kind: str, name: str, *, cards: tuple[Path, ...] = (), plugins: tupl
             "provenance": task.provenance,
             "card digest": task.card_digest,
         }
+    if kind == "corruptions":
+        return _whole_suite(suites(cards)[name])
     if kind == "strategies":
         row = strategies.registry.row(name)
         return {**every[name], "defined in": row.target, "documentation": _documentation(row.target)}

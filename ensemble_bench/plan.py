@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble_bench import backbones, cards, fewshot, selection, sources, strategies
+from ensemble_bench import backbones, fewshot, selection, sources, strategies
 from ensemble_bench.condition import CLEAN, Condition
-from ensemble_bench.errors import BenchError, UnknownName
-from ensemble_bench.registry import near
+from ensemble_bench.corrupt import suite
+from ensemble_bench.corrupt.suite import Suite
+from ensemble_bench.errors import BadOption, BenchError
 from ensemble_bench.request import Request
 from ensemble_bench.sources.base import Index, Source, checked
 from ensemble_bench.strategies.plugin import add_file
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Tasks, backbones, strategies (canonical texts) and conditions of one run, in order."""
+    """Tasks, backbones, strategies (canonical texts) and conditions of one run, in order; clean comes first."""
 
     request: Request
     tasks: tuple[Task, ...]
@@ -31,6 +32,22 @@ class Plan:
     backbones: tuple[Backbone, ...]
     strategies: tuple[str, ...]
     conditions: tuple[Condition, ...]
+    suites: Mapping[str, Suite]
+
+    def suite(self, condition: Condition) -> Suite | None:
+        """The suite of a condition, None for clean."""
+        return self.suites.get(condition.suite)
+
+    def said(self, source: Source, split: str, condition: Condition) -> dict[str, Any]:
+        """What changes the pictures of a split under a condition and is not in its name: for keys, as plain JSON values.
+
+        Raises BadData where the condition's pictures should lie on disk and do not.
+        """
+        own = self.suite(condition)
+        if own is None:
+            return source.said(split)
+        shown = source.under(condition) if own.on_disk else source
+        return {**shown.said(split), **own.said(condition)}
 
     @property
     def output(self) -> Path:
@@ -42,12 +59,13 @@ class Plan:
         return dataclasses.replace(self, **changes)
 
 
-def _conditions(request: Request) -> tuple[Condition, ...]:
-    suites = cards.find("corruptions", request.cards)
-    for text in selection.opened(request.corruptions):
-        if text != "clean":
-            raise UnknownName(f"no corruption suite is called {text.partition(':')[0]!r}.{near(text, [*suites, 'clean'])}")
-    return (CLEAN,)
+def _conditions(request: Request) -> tuple[tuple[Condition, ...], dict[str, Suite]]:
+    """Clean, which every comparison needs, then what the suites stand for; and the suites by name."""
+    asked = selection.opened(request.corruptions)
+    if not any(part.strip() for text in asked for part in text.split(",")):
+        raise BadOption("no condition was chosen: give 'clean' or SUITE[:CORRUPTION[:SEVERITY]].")
+    suites, conditions = suite.chosen(asked, request.cards, request.seed)
+    return (CLEAN, *conditions), suites
 
 
 def _strategies(request: Request, pool: Sequence[Backbone]) -> tuple[str, ...]:
@@ -66,13 +84,15 @@ def planned(request: Request) -> Plan:
     groups = {**catalogue.collections, "all": list(catalogue.paths)}
     tasks = catalogue.tasks(selection.chosen(request.tasks, list(catalogue.paths), groups, "task"))
     pool = sorted(backbones.find(selection.opened(request.backbones)), key=lambda backbone: backbone.id)
+    conditions, suites = _conditions(request)
     return Plan(
         request=request,
         tasks=tuple(tasks),
         collections={name: len(members) for name, members in catalogue.collections.items()},
         backbones=tuple(pool),
         strategies=_strategies(request, pool),
-        conditions=_conditions(request),
+        conditions=conditions,
+        suites=suites,
     )
 
 

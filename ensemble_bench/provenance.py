@@ -20,6 +20,10 @@ _PACKAGES = (
     "scikit-image",
     "scikit-learn",
     "pillow",
+    "opencv-python",
+    "opencv-python-headless",
+    "numba",
+    "imagecorruptions",
 )
 
 
@@ -44,14 +48,23 @@ def code() -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str | None]:
-    """Version of Python and of every package that a number may depend on."""
+    """Version of Python and of every package and library that a number may depend on."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = None
+    found["libjpeg-turbo"] = _jpeg_library()
     return found
+
+
+def _jpeg_library() -> str | None:
+    """Version of the library that Pillow makes and reads JPEG files with."""
+    from PIL import features
+
+    known: str | None = features.version("libjpeg_turbo")
+    return known
 
 
 def machine() -> dict[str, str]:

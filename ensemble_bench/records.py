@@ -412,11 +412,14 @@ class Results:
         precision: str,
         limit: int | None,
         versions: Mapping[str, int | str],
+        suites: Mapping[str, str] | None = None,
     ) -> None:
         """Raise ``BadRecord`` if this folder holds results of another configuration; more tasks or strategies are welcome.
 
-        Shots and draws are compared with records that used labels, ``versions`` (task -> version) with records of those tasks.
+        Shots and draws are compared with records that used labels, ``versions`` (task -> version) with records of those tasks,
+        ``suites`` (name -> version and engine, as ``edition`` says them) with records of those corruption suites.
         """
+        wanted = {f"suite {name}": value for name, value in (suites or {}).items()}
         for record in self.records:
             held = settings(record)
             asked: dict[str, Any] = {"pool": tuple(sorted(pool)), "seed": seed, "precision": precision, "limit": limit}
@@ -424,6 +427,7 @@ class Results:
                 asked |= {"shots": shots, "draws": draws}
             if record.task in versions:
                 asked[f"version of {record.task}"] = versions[record.task]
+            asked |= {name: value for name, value in wanted.items() if name in held}
             for name, value in asked.items():
                 if held[name] != value:
                     raise BadRecord(
@@ -438,7 +442,7 @@ def _whole(cell: Mapping[int | None, Record]) -> bool:
 
 
 def settings(record: Record) -> dict[str, Any]:
-    """What must be equal in all records that stand in one folder: pool, shots, draws, seed, precision, limit, card version."""
+    """What must be equal in all records that stand in one folder: pool, shots, draws, seed, precision, limit, card versions."""
     return {
         "pool": tuple(sorted(record.pool)),
         "shots": record.shots,
@@ -447,7 +451,13 @@ def settings(record: Record) -> dict[str, Any]:
         "precision": record.provenance.get("precision"),
         "limit": record.limit,
         f"version of {record.task}": record.task_version,
+        **({f"suite {suite['name']}": edition(suite)} if (suite := record.provenance.get("suite")) else {}),
     }
+
+
+def edition(suite: Mapping[str, Any]) -> str:
+    """What of a corruption suite must be equal in one folder: ``version 1, engine native``."""
+    return f"version {suite['version']}, engine {suite['engine']}"
 
 
 def shown(value: object) -> str:

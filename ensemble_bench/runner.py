@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ import torch
 from ensemble_bench import cache, evaluation, fewshot, fits, metrics, provenance
 from ensemble_bench.condition import Condition
 from ensemble_bench.cube import Cube
-from ensemble_bench.embed import Embedder
-from ensemble_bench.errors import BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
+from ensemble_bench.embed import Embedder, View
+from ensemble_bench.errors import BadData, BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
 from ensemble_bench.evaluation import Answer
 from ensemble_bench.plan import Plan, planned, samples
 from ensemble_bench.progress import Progress
-from ensemble_bench.records import Predictions, Record, Results
+from ensemble_bench.records import Predictions, Record, Results, edition
 from ensemble_bench.request import Request, read
 from ensemble_bench.statistics import Resamples, interval
 from ensemble_bench.store import Store
@@ -60,6 +60,40 @@ class Cell:
     keys: Mapping[int | None, str]
 
 
+HELD = 2 << 30  # bytes of features of several conditions that are kept in memory; beyond, they are read again when asked for
+
+
+class Queries(Mapping[str, Cube]):
+    """Cubes by condition, read from the store when asked for and kept while they are small; ``failed`` says what is lacking."""
+
+    def __init__(self, made: Mapping[str, Callable[[], Cube]], failed: Mapping[Condition, str]) -> None:
+        self.made, self.failed = made, failed
+        self._kept: dict[str, Cube] = {}
+        self._bytes = 0
+
+    def __getitem__(self, condition: str) -> Cube:
+        if condition in self._kept:
+            return self._kept[condition]
+        cube = self.made[condition]()
+        size = sum(part.nbytes for part in cube.features or ())
+        if self._bytes + size <= HELD:
+            self._kept[condition] = cube
+            self._bytes += size
+        return cube
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.made)
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+    def only(self, conditions: Sequence[str]) -> Mapping[str, Cube]:
+        """The same cubes for some of the conditions."""
+        part = Queries({name: partial(self.__getitem__, name) for name in conditions}, self.failed)
+        part._bytes = HELD  # what is kept is kept here
+        return part
+
+
 def device(asked: str) -> str:
     """``cpu`` or ``cuda``; asking for a CUDA device that is not there is an error."""
     if asked == "cuda" and not torch.cuda.is_available():
@@ -95,7 +129,7 @@ def cube(request: Request, *, split: str = "test", draw: int = 0) -> Cube:
     work = _Work(plan.changed(strategies=("best-single",) if split == "train" else ()), Progress())
     task = plan.tasks[0]
     if split == "test":
-        return work.cube(task, "test", Condition())
+        return work.cube(task, "test")
     supports = work.supports(task)
     if not supports:
         raise BadOption(f"{task.name} has no train split to draw a support from.")
@@ -125,6 +159,7 @@ class _Work:
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self.plan, self.request, self.progress = plan, plan.request, progress
         self.strategies: dict[str, Strategy] = {text: named(text) for text in plan.strategies}
+        self._pictures: dict[tuple[str, Condition], dict[str, Any]] = {}
         self.shown = {task.name: samples(task, plan.request) for task in plan.tasks}
         self.outcome = Outcome(Results(plan.output))
         self.outcome.results.check_same(
@@ -135,6 +170,7 @@ class _Work:
             precision=plan.request.precision,
             limit=plan.request.limit,
             versions={task.name: task.version for task in plan.tasks},
+            suites={name: edition(suite.about()) for name, suite in plan.suites.items()},
         )
         self.device = device(plan.request.device)
         self.embedder = Embedder(plan.backbones, Store(), self.device, plan.request.precision)
@@ -149,7 +185,7 @@ class _Work:
         if not wanted:
             return
         try:
-            queries = {str(condition): self.cube(task, "test", condition) for condition in self.plan.conditions}
+            queries = self._queries(task, self._views(task, {cell.condition for cell in wanted}))
             supports = self.supports(task)
         except (BadStore, BadWeights):
             raise  # not this task's fault: nothing else would get further
@@ -159,22 +195,25 @@ class _Work:
             return
         by_strategy: dict[str, list[Cell]] = {}
         for cell in wanted:
-            by_strategy.setdefault(cell.strategy, []).append(cell)
+            if reason := queries.failed.get(cell.condition):
+                self._fail(cell, "failed", reason)
+            else:
+                by_strategy.setdefault(cell.strategy, []).append(cell)
         with self.progress.step(f"{task.name}: strategies", len(by_strategy)) as advance:
             for text, same in by_strategy.items():
                 self._ask(text, same, supports, queries)
                 advance(1)
 
-    def _ask(self, text: str, cells: Sequence[Cell], supports: Sequence[Cube], queries: Mapping[str, Cube]) -> None:
+    def _ask(self, text: str, cells: Sequence[Cell], supports: Sequence[Cube], queries: Queries) -> None:
         strategy = self.strategies[text]
-        reason = evaluation.lacking(strategy, next(iter(queries.values())))
+        asked = queries.only([str(cell.condition) for cell in cells])
+        reason = evaluation.lacking(strategy, next(iter(asked.values())))
         if strategy.labels == "support" and not supports:
             reason = "learns from labelled examples, and this task has no train split to draw them from"
         if reason:
             for cell in cells:
                 self._fail(cell, "not-applicable", f"{text} {reason}")
             return
-        asked = {str(cell.condition): queries[str(cell.condition)] for cell in cells}
         try:
             found = evaluation.answers(lambda: named(text), text, supports, asked, self.request.seed)
         except Exception as error:
@@ -189,20 +228,57 @@ class _Work:
 
     # What is shown ---------------------------------------------------------------------------------------------------
 
-    def cube(self, task: Task, split: str, condition: Condition) -> Cube:
+    def _views(self, task: Task, wanted: Collection[Condition]) -> dict[Condition, View | BenchError]:
+        """How each wanted condition shows the test samples of a task, or why it cannot."""
+        found: dict[Condition, View | BenchError] = {}
+        for condition in self.plan.conditions:
+            if condition in wanted:
+                try:
+                    found[condition] = self._view(task, condition)
+                except BenchError as error:
+                    found[condition] = error
+        return found
+
+    def _view(self, task: Task, condition: Condition) -> View:
+        source, suite = self.shown[task.name].source, self.plan.suite(condition)
+        said = self.plan.said(source, "test", condition)
+        own = source.under(condition) if suite is not None and suite.on_disk else None
+        if reason := (own or source).lacking("test", self.shown[task.name].query.ids):
+            raise BadData(reason)
+        return View(condition, suite.alter(condition) if suite is not None and own is None else None, said, own)
+
+    def _queries(self, task: Task, views: Mapping[Condition, View | BenchError]) -> Queries:
+        """The labelled test samples in these views, encoded in one pass over the pictures."""
+        shown, pool = self.shown[task.name], self.plan.backbones
+        good = [view for view in views.values() if isinstance(view, View)]
+        failed: dict[Condition, BenchError] = {c: view for c, view in views.items() if isinstance(view, BenchError)}
+        ids = shown.query.ids
+        missing = sum(sum(self.embedder.missing(task, "test", ids, view.condition, view.said).values()) for view in good)
+        name = f"{task.name}: test images x {len(pool)} backbones" + f" x {len(good)} conditions" * (len(good) > 1)
+        with self.progress.step(name, missing) as advance:
+            failed |= self.embedder.prepare(task, shown.source, "test", ids, good, advance)
+
+        def cube(view: View) -> Cube:
+            return self.embedder.cube(task, shown.source, "test", ids, labels=shown.query.labels, view=view)
+
+        made = {str(view.condition): partial(cube, view) for view in good if view.condition not in failed}
+        return Queries(made, failed={condition: f"{task.name}: {error}" for condition, error in failed.items()})
+
+    def cube(self, task: Task, split: str) -> Cube:
+        """The labelled cube of the clean samples of a split."""
         shown = self.shown[task.name]
         index = shown.query if split == "test" else shown.support
-        pool = self.plan.backbones
-        missing = sum(self.embedder.missing(task, split, index.ids, condition).values())
-        with self.progress.step(f"{task.name}: {split} images x {len(pool)} backbones", missing) as advance:
-            return self.embedder.cube(task, shown.source, split, index.ids, condition, labels=index.labels, progress=advance)
+        view = View(said=shown.source.said(split))
+        missing = sum(self.embedder.missing(task, split, index.ids, said=view.said).values())
+        with self.progress.step(f"{task.name}: {split} images x {len(self.plan.backbones)} backbones", missing) as advance:
+            return self.embedder.cube(task, shown.source, split, index.ids, labels=index.labels, view=view, progress=advance)
 
     def supports(self, task: Task) -> list[Cube]:
         """The labelled cube of each draw; encoded only if some strategy learns."""
         shown = self.shown[task.name]
         if not shown.supports or all(strategy.labels != "support" for strategy in self.strategies.values()):
             return []
-        every = self.cube(task, "train", Condition())
+        every = self.cube(task, "train")
         place = {name: row for row, name in enumerate(every.ids)}
         return [every.take([place[name] for name in support.ids]) for support in shown.supports]
 
@@ -215,6 +291,7 @@ class _Work:
         said: dict[str, Any] = {
             "task": [task.name, task.version, list(task.classes), list(task.templates)],
             "condition": [str(condition), condition.seed],
+            **self._said(task, condition),
             "query": fewshot.digest(shown.query.ids),
             "weights": [[b.weights(), b.architecture(), b.preprocessing()] for b in self.plan.backbones],
             "precision": [self.request.precision, self.device],
@@ -227,10 +304,21 @@ class _Work:
         keys = {draw: cache.sha256({**said, "draw": draw, "support": support}) for draw, support in draws.items()}
         return Cell(task, condition, text, hashlib.sha256("".join(keys.values()).encode()).hexdigest()[:24], keys)
 
+    def _said(self, task: Task, condition: Condition) -> dict[str, Any]:
+        """What else changes the pictures: nothing for clean pictures that are in the card."""
+        place = task.name, condition
+        if place not in self._pictures:
+            try:
+                self._pictures[place] = self.plan.said(self.shown[task.name].source, "test", condition)
+            except BenchError as error:  # a condition that cannot be had is asked for again when that changes
+                self._pictures[place] = {"lacking": str(error)}
+        return {"pictures": self._pictures[place]} if self._pictures[place] else {}
+
     def _record(self, cell: Cell, draw: int | None, **more: Any) -> Record:
         shown, strategy = self.shown[cell.task.name], self.strategies[cell.strategy]
         learns = strategy.labels == "support"
         collection = cell.task.collection
+        suite = self.plan.suite(cell.condition)
         return Record(
             task=cell.task.name,
             task_version=cell.task.version,
@@ -253,6 +341,7 @@ class _Work:
                 "versions": provenance.versions(),
                 **provenance.machine(),
                 "card": cell.task.card_digest,
+                **({"suite": suite.about()} if suite else {}),
                 "weights": {backbone.id: backbone.weights() for backbone in self.plan.backbones},
                 "precision": self.request.precision,
                 "device": self.device,
@@ -272,7 +361,7 @@ class _Work:
         """Measure the answers of a cell, with intervals over images, and append them to the results."""
         labels = query.labels
         stacked = {key: torch.stack([answer.samples[key] for answer in answers]).numpy() for key in answers[0].samples}
-        intervals = _intervals(stacked, labels.numpy(), f"{cell.task.name}\n{cell.condition}")
+        intervals = _intervals(stacked, labels.numpy(), f"{cell.task.name}\nclean")  # same images, same resamples
         records = []
         for place, answer in enumerate(answers):
             more: dict[str, Any] = {"key": cell.keys[answer.draw], "labels": answer.labels}
@@ -299,9 +388,9 @@ class _Work:
         return None if None in known else sum(number for number in known if number is not None)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _resamples(samples: int, name: str) -> Resamples:
-    """The resamples of one task under one condition, drawn once for all its cells."""
+    """The resamples of one task under one condition, shared by all strategies; their weights are kept where they are small."""
     return Resamples(samples, name)
 
 

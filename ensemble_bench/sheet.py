@@ -1,18 +1,26 @@
-"""A contact sheet: what the images of tasks look like."""
+"""Contact sheets: what the images of tasks look like, and what corruptions make of a photograph."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ensemble_bench import sources
+from ensemble_bench import pictures, sources
+from ensemble_bench.condition import Condition
+from ensemble_bench.corrupt.suite import SEVERITIES, Suite
 from ensemble_bench.errors import BadOption
 from ensemble_bench.sources.base import Index
 from ensemble_bench.task import Task
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 COLUMNS = 12
 SIDE = 64
+PHOTOGRAPH = 224  # pixels a side of the photograph that is corrupted, where the suite names no size
+SHOWN = 112
 _TEXT = 150
 
 
@@ -52,6 +60,44 @@ def draw(tasks: Sequence[Task], path: Path) -> None:
         for column, picture in enumerate(sources.of(task).pictures("test", ids)):
             small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
             canvas.paste(small, (_TEXT + column * (SIDE + 2), top + 1))
+    _save(canvas, path)
+
+
+def photograph(side: int = PHOTOGRAPH) -> pictures.Picture:
+    """The middle of a photograph that scikit-learn carries, uint8 [side, side, 3]."""
+    from importlib.resources import files
+
+    data = files("sklearn.datasets.images").joinpath("china.jpg").read_bytes()
+    return pictures.cropped(pictures.decoded(data, "china.jpg"), side)
+
+
+def draw_corruptions(suites: Sequence[Suite], name: str, path: Path) -> None:
+    """Write a picture of a photograph corrupted: rows the corruptions of the suite ``name``, columns clean and severities 1-5.
+
+    If ``name`` is a corruption, the rows are the suites that have it.
+    """
+    from PIL import Image, ImageDraw
+
+    rows = [(one, corruption) for one in suites if one.name == name for corruption in one.amounts]
+    rows = rows or [(one, name) for one in suites if name in one.amounts and not one.on_disk]
+    if any(one.on_disk for one, _ in rows):
+        raise BadOption(f"{name} reads pictures that lie on disk: there is nothing to draw.")
+    canvas = Image.new("RGB", (_TEXT + (1 + len(SEVERITIES)) * (SHOWN + 2), len(rows) * (SHOWN + 2)), "white")
+    pen = ImageDraw.Draw(canvas)
+    for row, (suite, corruption) in enumerate(rows):
+        top = row * (SHOWN + 2)
+        caption = corruption if suite.name == name else suite.name
+        pen.text((4, top + SHOWN // 2 - 6), caption, fill="black")
+        clean = photograph(suite.side or PHOTOGRAPH)
+        conditions = [Condition(suite.name, corruption, severity) for severity in SEVERITIES]
+        shown = [clean, *(suite.alter(condition)("china", clean) for condition in conditions)]
+        for column, picture in enumerate(shown):
+            small = Image.fromarray(picture).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
+            canvas.paste(small, (_TEXT + column * (SHOWN + 2), top + 1))
+    _save(canvas, path)
+
+
+def _save(canvas: Image, path: Path) -> None:
     try:
         canvas.save(path, quality=88)
     except (OSError, ValueError) as error:

@@ -16,6 +16,7 @@ VERBS = {
     "board": "print the board of one or more results folders",
     "ls": "list tasks, collections, backbones, pools, strategies or corruptions",
     "show": "print everything known about one of them",
+    "corrupt": "write a corrupted copy of a folder of pictures or a webdataset",
     "doctor": "find what would keep a run from working, and say the cure",
 }
 ALIASES = {"eval": "run", "leaderboard": "board", "list": "ls"}

@@ -13,6 +13,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results folder (option -o of 'run')")
     parser.add_argument("--format", choices=FORMS, default="table", help="default: table, for a terminal (text = table)")
     parser.add_argument("--by", choices=BY, default="strategy", help="what a line of a table is; default: strategy")
+    parser.add_argument("--condition", metavar="NAME", help="only this one: clean, SUITE:CORRUPTION:SEVERITY, mean(SUITE), ...")
+    parser.add_argument(
+        "--mce",
+        metavar="BACKBONE",
+        help="measure corruption errors against this backbone of the pool (default: the one with the fewest GFLOPs); 'alexnet' "
+        "gives mCE against AlexNet even where it compares with nothing published",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of printing")
 
 
@@ -20,10 +27,18 @@ def main(options: argparse.Namespace) -> int:
     from ensemble_bench import leaderboard, report
     from ensemble_bench.errors import BadOption
     from ensemble_bench.records import Results
+    from ensemble_bench.registry import near
 
     results = [Results(folder, must_exist=True) for folder in options.folders]
     caption = leaderboard.caption(results)
-    text = report.text(leaderboard.rows(results), options.format, by=options.by, caption=caption)
+    rows = leaderboard.rows(results, mce=options.mce)
+    if options.condition is not None:
+        names = list(dict.fromkeys(row["condition"] for row in rows))
+        if options.condition not in names:
+            there = near(options.condition, names) or f" There are: {', '.join(names)}."
+            raise BadOption(f"there is nothing under the condition {options.condition!r} in these results.{there}")
+        rows = [row for row in rows if row["condition"] == options.condition]
+    text = report.text(rows, options.format, by=options.by, caption=caption)
     if options.output is None:
         show(text, FORMS[options.format] == "table")
         return 0

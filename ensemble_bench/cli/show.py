@@ -15,16 +15,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", help=f"one of {', '.join(listing.KINDS)}")
     parser.add_argument("name")
     parser.add_argument("--json", action="store_true", help="a JSON object")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw test images of a task or a collection")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also draw images: of a task, a collection, a corruption")
     parser.add_argument("--cards", action="append", type=Path, default=[], metavar="DIR", help="more cards")
     parser.add_argument("--plugin", action="append", type=Path, default=[], metavar="FILE.py", help="more strategies")
 
 
 def _draw(kind: str, thing: listing.Thing, options: argparse.Namespace) -> None:
-    if kind not in ("tasks", "collections"):
-        raise BadOption(f"--sheet draws tasks and collections, not {kind}.")
+    if kind not in ("tasks", "collections", "corruptions"):
+        raise BadOption(f"--sheet draws tasks, collections and corruptions, not {kind}.")
     from ensemble_bench import sheet
 
+    if kind == "corruptions":
+        suites = listing.suites(tuple(options.cards))
+        sheet.draw_corruptions(list(suites.values()), thing["name"], options.sheet)
+        return
     names = [thing["name"]] if kind == "tasks" else thing["tasks"]
     sheet.draw(Catalogue(tuple(options.cards)).tasks(names), options.sheet)
 

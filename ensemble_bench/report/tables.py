@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 Row = dict[str, Any]
@@ -11,8 +12,15 @@ Line = tuple[str, int]
 
 WIDTH = 120
 NONE = "-"
+CLEAN = "clean"
 SINGLE = "single:"
 CEILING = "ceilings: they see the test labels"
+POOL_NOTES = (
+    "severity: mean over corruptions. oracle gap: oracle minus oracle-best-single, in points of accuracy.",
+    "disagreement: share of images on which one of two backbones is right and the other wrong, mean over pairs.",
+)
+SHIFTS = {"acc1": "acc1 %", "retained": "kept %", "mce": "mCE %", "mce_alexnet": "mCE %"}
+SHIFT_HEADS = {"mce_alexnet": "AlexNet"}
 GROUPS_NOTE = "Lines are ranked within their group only: groups differ in how many labels they see. Ceilings are not ranked."
 
 
@@ -38,15 +46,48 @@ def text(rows: Sequence[Row], *, markdown: bool, by: str, caption: str = "") -> 
     parts = [caption] if caption else []
     if not rows:
         parts = [caption or "nothing has been recorded yet"]
-    conditions = list(dict.fromkeys(row["condition"] for row in rows))
-    for condition in conditions:
-        board = _Board([row for row in rows if row["condition"] == condition], condition, markdown)
-        for block in [board.by_task()] if by == "task" else [board.overall(), *board.per_task()]:
+    boards: dict[str, list[Row]] = {}
+    for row in rows:
+        boards.setdefault(row["condition"], []).append(row)
+    suites = _suites(boards)
+    apart = [name for name in boards if not any(name in (*means, *members) for means, members in suites.values())]
+    for condition in [*apart, *(f"mean({suite})" for suite in suites if by == "task" or CLEAN not in boards)]:
+        board = _Board(boards[condition], condition, markdown)
+        shifted = {suite: _Board(boards[f"mean({suite})"], suite, markdown) for suite in suites if condition == CLEAN}
+        for block in [board.by_task()] if by == "task" else [board.overall(shifted), *board.per_task()]:
             parts += [_markdown(block)] if markdown else _narrow(block)
-        parts.append("\n".join(board.notes(by)))
+        notes = board.notes(by)
+        if by == "strategy":
+            for suite, other in shifted.items():
+                said = other.shift_notes(board, len(suites[suite][1]))
+                notes += [f"- {note}" if markdown else fill(note, WIDTH, subsequent_indent="  ") for note in said]
+        parts.append("\n".join(notes))
+    for suite, (means, members) in suites.items() if by == "strategy" else ():
+        if members:
+            views = {name: _Board(boards[name], name, markdown) for name in (CLEAN, *means, *members) if name in boards}
+            for block in _severities(suite, views, markdown):
+                parts += [_markdown(block)] if markdown else _narrow(block)
+            parts.append("\n".join(f"- {note}" for note in POOL_NOTES) if markdown else "\n".join(POOL_NOTES))
     if markdown:
         parts = [part.replace("\n", "  \n") if part is caption else part for part in parts]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _suites(conditions: Iterable[str]) -> dict[str, tuple[list[str], list[str]]]:
+    """The means and the conditions of every suite that has a mean over it.
+
+    >>> _suites(["clean", "mean(c)", "mean(c:*:3)", "mean(c:fog)", "c:fog:3"])
+    {'c': (['mean(c)', 'mean(c:*:3)', 'mean(c:fog)'], ['c:fog:3'])}
+    """
+    conditions = list(conditions)
+    names = [name[5:-1] for name in conditions if name.startswith("mean(") and ":" not in name]
+    return {
+        name: (
+            [one for one in conditions if one == f"mean({name})" or one.startswith(f"mean({name}:")],
+            [one for one in conditions if one.startswith(f"{name}:")],
+        )
+        for name in names
+    }
 
 
 def group(row: Row) -> str:
@@ -80,8 +121,9 @@ class _Board:
             self.groups.setdefault(group(about[line]), []).append(line)
         self.about = about
         limit = next((row["limit"] for row in rows if row.get("limit") is not None), None)
-        self.marks = "" if condition == "clean" else f", {condition}"
-        self.marks += "" if limit is None else f" (limit {limit}: NOT A FULL RESULT)"
+        self.condition = condition
+        self.limited = "" if limit is None else f" (limit {limit}: NOT A FULL RESULT)"
+        self.marks = ("" if condition == CLEAN else f", {condition}") + self.limited
 
     def row(self, line: Line, task: str, metric: str = "acc1") -> Row | None:
         return self.found.get((*line, task, metric))
@@ -90,9 +132,18 @@ class _Board:
         row = self.row(line, task, metric)
         return None if row is None else row["value"]
 
-    def overall(self) -> Block:
-        """One line per strategy: accuracy over all tasks, what it costs, how much of the oracle gap it closes."""
-        header = ("strategy", "labels", "backbones", "GFLOPs", "acc1 %", "95 % interval", "gap closed %", "honest gap %")
+    def overall(self, shifted: Mapping[str, _Board] | None = None) -> Block:
+        """One line per strategy: accuracy over all tasks, what it costs, how much of the oracle gap it closes.
+
+        ``shifted`` are the boards of the means over suites: of each, accuracy, what is kept of the clean one, and errors.
+        """
+        header: tuple[str, ...] = ("strategy", "labels", "backbones", "GFLOPs", "acc1 %", "95 % interval")
+        header += ("gap closed %", "honest gap %")
+        more = [(other, metric) for other in (shifted or {}).values() for metric in other.shift_metrics(self.head)]
+        header += tuple(
+            f"{SHIFT_HEADS.get(metric, other.condition if metric == 'acc1' else '')}\n{SHIFTS[metric]}"
+            for other, metric in more
+        )
         groups = []
         for heading, lines in self.groups.items():
             made = []
@@ -105,6 +156,7 @@ class _Board:
                         _percent(row.get("value")),
                         NONE if row.get("ci_low") is None else f"{100 * row['ci_low']:.1f} to {100 * row['ci_high']:.1f}",
                         *(_percent(self.value(line, self.head, gap), 0) for gap in ("gap_closed", "gap_closed_honest")),
+                        *(_percent(other.value(line, self.head, metric)) for other, metric in more),
                     )
                 )
             groups.append((heading, tuple(made)))
@@ -112,8 +164,8 @@ class _Board:
 
     def _title(self, task: str) -> str:
         images = max((row["n"] for row in self.rows if row["task"] == task), default=0)
-        what = f"Mean over {_inside(task)}" if _over_tasks(task) else task
-        return f"{what}: {images:,} images{self.marks}"
+        what = _what(task)
+        return f"{what[0].upper() + what[1:] if _over_tasks(task) else what}: {images:,} images{self.marks}"
 
     def per_task(self) -> list[Block]:
         """Accuracy of every strategy on every task; nothing where there is one task only."""
@@ -152,6 +204,12 @@ class _Board:
         groups = (("", tuple(made[:split])), ("", tuple(made[split:])))
         return Block(f"acc1 % per task{self.marks}", header, groups)
 
+    def disagreement(self, task: str) -> float | None:
+        """Mean over pairs of single backbones of the share of images on which one of the two is right and one is wrong."""
+        values = [self.value(line, task, "disagreement") for line in self.about if line[0].startswith(SINGLE)]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known and len(known) == len(values) else None
+
     def _cells(self, lines: Iterable[Line], task: str) -> list[str]:
         best = self._best(task)
         return [self._accuracy(line, task, best) for line in lines]
@@ -183,28 +241,111 @@ class _Board:
                 "gap closed: share of the way from oracle-best-single (chosen on the test labels) to the oracle;",
                 "honest gap: from best-single (chosen on the support) to the oracle.",
             ]
-        empty: dict[tuple[str, str], dict[str, list[str]]] = {}
-        for row in self.rows:
-            whole = _over_tasks(row["task"])
-            if row["metric"] == "acc1" and row["value"] is None and not whole:
-                empty.setdefault((row["status"], row["reason"]), {}).setdefault(row["strategy"], []).append(row["task"])
-        notes += [
-            f"{NONE} {status}: {strategy} on {', '.join(tasks)}: {reason}"
-            for (status, reason), strategies in empty.items()
-            for strategy, tasks in strategies.items()
-        ]
+        notes += self._empty()
         for metric, name in (("gap_closed", "gap closed"), ("gap_closed_honest", "honest gap")) if by == "strategy" else ():
             rows = [row for row in self.rows if row["metric"] == metric and row["task"] == self.head]
             reasons = {row["reason"] for row in rows if row["value"] is None and self._accurate(row)}
             notes += [f"{NONE} {name}: {reason}" for reason in sorted(reasons)]
         return [f"- {note.removeprefix(f'{NONE} ')}" for note in notes] if self.markdown else notes
 
+    def _empty(self) -> list[str]:
+        """Why cells are empty."""
+        empty: dict[tuple[str, str], dict[str, list[str]]] = {}
+        for row in self.rows:
+            whole = _over_tasks(row["task"])
+            if row["metric"] == "acc1" and row["value"] is None and not whole:
+                empty.setdefault((row["status"], row["reason"]), {}).setdefault(row["strategy"], []).append(row["task"])
+        return [
+            f"{NONE} {status}: {strategy} on {', '.join(tasks)}: {reason}"
+            for (status, reason), strategies in empty.items()
+            for strategy, tasks in strategies.items()
+        ]
+
+    def shift_metrics(self, task: str) -> list[str]:
+        """What the means over this suite add to the board of clean images; errors against AlexNet where there are any."""
+        return [name for name in SHIFTS if name != "mce_alexnet" or self._said(name, task, True)]
+
+    def _said(self, metric: str, task: str, valued: bool) -> list[str]:
+        """Different reasons of the rows that have a value, or of those that have none."""
+        rows = [row for row in self.rows if (row["metric"], row["task"], row["value"] is not None) == (metric, task, valued)]
+        return sorted({row["reason"] for row in rows if self._accurate(row)})
+
+    def shift_notes(self, clean: _Board, conditions: int) -> list[str]:
+        """What must be known to read the columns of this suite in the table of clean images."""
+        suite, task = self.condition, clean.head
+        if task not in (*self.means, *self.tasks):
+            return [f"{suite}: not on every task of this table; see its own below."]
+        part = "".join(f" ({said})" for said in self._said("acc1", task, True) if said)
+        notes = [f"{suite}: mean over {conditions} condition{'s' * (conditions > 1)}{part}; kept: share of the clean accuracy."]
+        notes += [f"mCE: errors under {suite} {said}: 100 is as many." for said in self._said("mce", task, True)]
+        notes += [f"AlexNet mCE: {said}." for said in self._said("mce_alexnet", task, True)]
+        notes += [f"No mCE against AlexNet, {said}." for said in self._said("mce_alexnet", task, False)]
+        notes += [f"mCE: {said}." for said in self._said("mce", task, False)]
+        notes += [note.removeprefix(f"{NONE} ") for note in self._empty()]
+        return notes
+
     def _accurate(self, row: Row) -> bool:
         return self.value((row["strategy"], row["shots"]), row["task"]) is not None
 
 
+def _severities(suite: str, views: Mapping[str, _Board], markdown: bool) -> list[Block]:
+    """Accuracy per corruption and severity, a column per condition: one block for Markdown, else as many as fit WIDTH.
+
+    ``views`` are the boards of clean images, of the suite's means and of its conditions. A corruption is never torn apart.
+    """
+    mean = views[f"mean({suite})"]
+    task = mean.head
+    units: dict[str, list[tuple[str, str, str]]] = {"": []}  # corruption -> condition, first and last line of its header
+    for name in views:
+        corruption, _, severity = name.removeprefix(f"mean({suite}").removeprefix(f"{suite}").strip(":)").rpartition(":")
+        if name == CLEAN or name == f"mean({suite})":
+            units[""].append((name, "", CLEAN if name == CLEAN else "mean"))
+        elif corruption == "*":
+            units[""].append((name, "severity" if markdown or len(units[""]) == 1 + (CLEAN in views) else "", severity))
+        elif corruption:
+            first = corruption if markdown or corruption not in units else ""
+            units.setdefault(corruption, []).append((name, first, severity))
+
+    def block(chosen: Sequence[str], title: str) -> Block:
+        columns = [column for unit in chosen for column in units[unit]]
+        heads = [[*first.replace("_", "_\n").split("\n"), last] if first else [last] for _, first, last in columns]
+        height = max(map(len, heads))
+        best = {name: views[name]._best(task) for name, _, _ in columns}
+        groups = [
+            (
+                heading,
+                tuple(
+                    (line[0].removeprefix(SINGLE), *(views[name]._accuracy(line, task, best[name]) for name in best))
+                    for line in lines
+                ),
+            )
+            for heading, lines in mean.groups.items()
+        ]
+        gap = ("oracle gap", *(_percent(views[name].value(("oracle", 0), task, "oracle_gap")) for name in best))
+        differ = ("disagreement", *(_percent(views[name].disagreement(task)) for name in best))
+        groups.append(("the pool", tuple(line for line in (gap, differ) if set(line[1:]) != {NONE})))
+        header = ("strategy", *("\n".join(["", *head] if markdown else [""] * (height - len(head)) + head) for head in heads))
+        return Block(title, tuple(name.removeprefix("\n") if markdown else name for name in header), tuple(groups))
+
+    title = f"acc1 % per corruption and severity of {suite}: {_what(task)}{mean.limited}"
+    if markdown:
+        return [block(list(units), title)]
+    blocks: list[list[str]] = [[]]
+    for unit in units:
+        wider = [*blocks[-1], unit]
+        if blocks[-1] and max(map(len, _terminal(block(wider, ""), 1).splitlines())) > WIDTH:
+            blocks.append([unit])
+        else:
+            blocks[-1] = wider
+    return [block(chosen, title if number == 0 else f"{title}, continued") for number, chosen in enumerate(blocks)]
+
+
 def _over_tasks(task: str) -> bool:
     return task.startswith("mean(")
+
+
+def _what(task: str) -> str:
+    return f"mean over {_inside(task)}" if _over_tasks(task) else task
 
 
 def _inside(task: str) -> str:

@@ -19,6 +19,11 @@ registry = Registry(
         "digits": Row(f"{_HERE}.digits:Digits", "the handwritten digits that scikit-learn carries"),
         "faces": Row(f"{_HERE}.faces:Faces", "the face crops that scikit-image carries"),
         "surfaces": Row(f"{_HERE}.surfaces:Surfaces", "crops of three photographs that scikit-image carries"),
+        "folder": Row(f"{_HERE}.folder:Folder", "picture files, one sub-folder a class"),
+        "imagenet-c": Row(
+            f"{_HERE}.imagenet_c:ImagenetC", "the same, with copies corrupted earlier: CORRUPTION/SEVERITY/CLASS"
+        ),
+        "webdataset": Row(f"{_HERE}.webdataset:Webdataset", "tar shards of pictures and class numbers, on disk"),
     },
 )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_bench.condition import Condition
 from ensemble_bench.errors import BadCard, BadData
 from ensemble_bench.task import Task
 
@@ -43,6 +44,21 @@ class Source(ABC):
     @abstractmethod
     def pictures(self, split: str, ids: Sequence[str]) -> Iterator[Picture]:
         """The pictures with these ids, uint8 [h, w, 3], in this order."""
+
+    def said(self, split: str) -> dict[str, Any]:
+        """What changes the pictures and is neither in the task's card nor in the ids, as plain JSON values for keys."""
+        return {}
+
+    def lacking(self, split: str, ids: Sequence[str]) -> str | None:
+        """What is missing of the pictures of these samples, as a sentence, or None."""
+        return None
+
+    def under(self, condition: Condition) -> Source:
+        """The same samples as they lie on disk under a condition; BadData where there are none."""
+        raise BadData(
+            f"{self.task.name} has no pictures of {condition} on disk: corrupt in memory with another suite, or give its card "
+            'a source of kind "imagenet-c".'
+        )
 
 
 def checked(source: Source, split: str) -> Index:
