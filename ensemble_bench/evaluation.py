@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,17 @@ class Answer:
     gflops: float
     backbones: int
     learnt: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Fits on a handful of samples are slower on several threads, and on one they give the same on every machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def lacking(strategy: Strategy, cube: Cube) -> str | None:
@@ -78,7 +90,8 @@ def answers(
         if hasattr(strategy, "seed"):
             strategy.seed = seed + number
         if support is not None:
-            strategy.fit(support)
+            with _one_thread():
+                strategy.fit(support)
         for condition, query in queries.items():
             said = answer(
                 strategy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 
@@ -10,7 +11,20 @@ from numpy.typing import NDArray
 
 from ensemble_bench.corrupt.compiled import compiled
 from ensemble_bench.corrupt.stream import Stream
-from ensemble_bench.corrupt.sums import UNITS, Floats, add1, add4, bell, converted, inside, plain, smoothed, truncated
+from ensemble_bench.corrupt.sums import (
+    UNITS,
+    Floats,
+    add1,
+    add4,
+    bell,
+    converted,
+    inside,
+    pair,
+    pairs4,
+    plain,
+    smoothed,
+    truncated,
+)
 
 Picture = NDArray[np.uint8]  # [h, w, 3]
 
@@ -92,7 +106,10 @@ def defocus_blur(picture: Picture, amount: tuple[float, ...], draws: Stream) -> 
 
 @lru_cache(maxsize=32)
 def _disk(radius: float, softness: float) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """The reference's disk with each column as runs about the middle row: for each reach its first run; columns; heights."""
+    """The reference's disk, each column as runs about the middle row, and runs of one reach and height by twos.
+
+    For each reach its first pair; of every pair the columns, -1 for none, [n, 2]; its height, [n].
+    """
     import cv2
 
     reach, size = (8, 3) if radius <= 8 else (int(radius), 5)
@@ -106,12 +123,20 @@ def _disk(radius: float, softness: float) -> tuple[NDArray[np.intp], NDArray[np.
     far = int(np.abs(np.argwhere(disk) - reach).max())
     lower = disk[reach : reach + far + 1, reach - far : reach + far + 1]
     heights = -np.diff(lower, axis=0, append=0)
-    reaches, columns = np.nonzero(heights)
-    return np.searchsorted(reaches, np.arange(far + 2)), columns, heights[reaches, columns]
+    firsts: list[int] = [0]
+    pairs: list[tuple[int, int]] = []
+    steps: list[float] = []
+    for row in heights:
+        for height in np.unique(row[row != 0]):  # as good as always two columns, left and right of the middle
+            columns = np.flatnonzero(row == height)
+            pairs += list(itertools.zip_longest(columns[::2], columns[1::2], fillvalue=-1))
+            steps += [height] * (len(pairs) - len(steps))
+        firsts.append(len(pairs))
+    return np.array(firsts), np.array(pairs), np.array(steps)
 
 
 @compiled
-def _spread(picture: Picture, firsts: NDArray[np.intp], columns: NDArray[np.intp], heights: Floats) -> Floats:
+def _spread(picture: Picture, firsts: NDArray[np.intp], pairs: NDArray[np.intp], heights: Floats) -> Floats:
     """The picture under a disk given as runs (see ``_disk``), float64: a run is a difference of sums from the top."""
     height, width, _ = picture.shape
     length, reach = 3 * width, firsts.size - 2
@@ -128,7 +153,8 @@ def _spread(picture: Picture, firsts: NDArray[np.intp], columns: NDArray[np.intp
         for x in range(padded.size):
             row[x] = before[x] + padded[x]
     out = np.zeros((height, length))
-    run = np.empty(sums.shape[1])
+    run = np.zeros(sums.shape[1] + length)  # ends in zeros, for runs that are alone
+    starts = np.where(pairs < 0, sums.shape[1], 3 * pairs)
     for y in range(height):
         total = out[y]
         for far in range(reach + 1):
@@ -136,19 +162,19 @@ def _spread(picture: Picture, firsts: NDArray[np.intp], columns: NDArray[np.intp
             if term == last:
                 continue
             upper, lower = sums[y + reach - far], sums[y + reach + far + 1]
-            for x in range(run.size):
+            for x in range(upper.size):
                 run[x] = lower[x] - upper[x]
             while term + 4 <= last:
-                add4(
+                pairs4(
                     total,
-                    *(run[3 * columns[term] :][:length], heights[term]),
-                    *(run[3 * columns[term + 1] :][:length], heights[term + 1]),
-                    *(run[3 * columns[term + 2] :][:length], heights[term + 2]),
-                    *(run[3 * columns[term + 3] :][:length], heights[term + 3]),
+                    *(run[starts[term, 0] :][:length], run[starts[term, 1] :][:length], heights[term]),
+                    *(run[starts[term + 1, 0] :][:length], run[starts[term + 1, 1] :][:length], heights[term + 1]),
+                    *(run[starts[term + 2, 0] :][:length], run[starts[term + 2, 1] :][:length], heights[term + 2]),
+                    *(run[starts[term + 3, 0] :][:length], run[starts[term + 3, 1] :][:length], heights[term + 3]),
                 )
                 term += 4
             while term < last:
-                add1(total, run[3 * columns[term] :][:length], heights[term])
+                pair(total, run[starts[term, 0] :][:length], run[starts[term, 1] :][:length], heights[term])
                 term += 1
     return out.reshape(height, width, 3)
 

@@ -47,7 +47,7 @@ def add1(out: Floats, a: Floats, i: float) -> None:
 
 
 @compiled
-def _pairs4(
+def pairs4(
     out: Floats,
     a: Floats,
     b: Floats,
@@ -68,7 +68,7 @@ def _pairs4(
 
 
 @compiled
-def _pair(out: Floats, a: Floats, b: Floats, i: float) -> None:
+def pair(out: Floats, a: Floats, b: Floats, i: float) -> None:
     """``out += (a+b)*i``."""
     for x in range(out.size):
         out[x] += (a[x] + b[x]) * i
@@ -104,7 +104,7 @@ def smoothed(values: Floats, down: Floats, across: Floats, mirrored: bool) -> Fl
             middle[x] = line[x] * down[0]
         far = down.size - 1
         while far >= 4:
-            _pairs4(
+            pairs4(
                 middle,
                 *(lines[above[far]], lines[below[far]], down[far]),
                 *(lines[above[far - 1]], lines[below[far - 1]], down[far - 1]),
@@ -113,7 +113,7 @@ def smoothed(values: Floats, down: Floats, across: Floats, mirrored: bool) -> Fl
             )
             far -= 4
         while far >= 1:
-            _pair(middle, lines[above[far]], lines[below[far]], down[far])
+            pair(middle, lines[above[far]], lines[below[far]], down[far])
             far -= 1
         for far in range(1, reach + 1):
             left, right = inside(-far, width, mirrored) * depth, inside(width - 1 + far, width, mirrored) * depth
@@ -126,7 +126,7 @@ def smoothed(values: Floats, down: Floats, across: Floats, mirrored: bool) -> Fl
         far = reach
         while far >= 4:
             low, high = edge - far * depth, edge + far * depth
-            _pairs4(
+            pairs4(
                 line,
                 *(padded[low:][:length], padded[high:][:length], across[far]),
                 *(padded[low + depth :][:length], padded[high - depth :][:length], across[far - 1]),
@@ -135,7 +135,7 @@ def smoothed(values: Floats, down: Floats, across: Floats, mirrored: bool) -> Fl
             )
             far -= 4
         while far >= 1:
-            _pair(line, padded[edge - far * depth :][:length], padded[edge + far * depth :][:length], across[far])
+            pair(line, padded[edge - far * depth :][:length], padded[edge + far * depth :][:length], across[far])
             far -= 1
     return out.reshape(height, width, depth)
 
