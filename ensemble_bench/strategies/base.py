@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -54,6 +55,12 @@ class Strategy(ABC):
         if "family" in vars(cls) and "labels" not in vars(cls):
             cls.labels = USUAL_LABELS.get(cls.family, "none")
 
+    def prepare(self, others: Mapping[str, Cube]) -> None:
+        """Learn from other tasks, once, before ``fit``: labelled train-split cubes by task name, none of the task at hand.
+
+        Only a strategy that overrides this is called; its labels then count those of the other tasks too.
+        """
+
     def fit(self, support: Cube) -> Self:
         """Learn from the labelled support and return self; a strategy without labels learns nothing."""
         return self
@@ -69,6 +76,10 @@ class Strategy(ABC):
     def keeps_unanimous(self) -> bool:
         """Whether, with these parameters, a unanimous decision is always kept: ``convex``, unless a parameter decides it."""
         return self.convex
+
+    def prepares(self) -> bool:
+        """Whether it wants to learn from other tasks first."""
+        return type(self).prepare is not Strategy.prepare
 
     def learnt(self) -> dict[str, Any]:
         """State learnt by ``fit``: every attribute whose name ends in one underscore."""
