@@ -55,7 +55,7 @@ class Strategy(ABC):
         if "family" in vars(cls) and "labels" not in vars(cls):
             cls.labels = USUAL_LABELS.get(cls.family, "none")
 
-    def prepare(self, others: Mapping[str, Cube]) -> None:
+    def prepare(self, others: Mapping[str, Cube]) -> None:  # noqa: B027 - a hook, not a duty
         """Learn from other tasks, once, before ``fit``: labelled train-split cubes by task name, none of the task at hand.
 
         Only a strategy that overrides this is called; its labels then count those of the other tasks too.
