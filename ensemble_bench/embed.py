@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ensemble_bench import cache
@@ -108,6 +110,7 @@ class Embedder:
     work: Work = field(default_factory=Work)
     _encoders: dict[str, Encoder] = field(default_factory=dict, repr=False)
     _hows: dict[str, dict[str, JSON]] = field(default_factory=dict, repr=False)
+    _loading: Lock = field(default_factory=Lock, repr=False)
 
     def distinct(self) -> None:
         """Raise BadOption where two names of the pool are the same weights used in the same way: a twin would count twice."""
@@ -119,10 +122,11 @@ class Embedder:
 
     def encoder(self, backbone: Backbone) -> Encoder:
         """The loaded backbone."""
-        if backbone.id not in self._encoders:
-            self._encoders[backbone.id] = backbone.load(self.device, self.precision)
-            self.work.loads += 1
-        return self._encoders[backbone.id]
+        with self._loading:
+            if backbone.id not in self._encoders:
+                self._encoders[backbone.id] = backbone.load(self.device, self.precision)
+                self.work.loads += 1
+            return self._encoders[backbone.id]
 
     def release(self) -> None:
         """Let the loaded backbones go."""
@@ -271,27 +275,57 @@ class Embedder:
         """
         import torch
 
+        for backbone in {b.id: b for _, backbones in wanted for b in backbones}.values():
+            self.encoder(backbone)
         parts: dict[tuple[Condition, str], list[Tensor]] = {
             (view.condition, backbone.id): [] for view, backbones in wanted for backbone in backbones
         }
-        for view, backbones, batch in self._shown(task, source, split, ids, wanted, failed):
-            alike: dict[str, list[Backbone]] = {}
-            for backbone in backbones:
-                alike.setdefault(backbone.preprocessing(), []).append(backbone)
-            for same in alike.values():
-                prepare = self.encoder(same[0]).preprocess
-                prepared = torch.stack([prepare(picture) for picture in batch])
-                for backbone in same:
-                    parts[view.condition, backbone.id].append(self._images(self.encoder(backbone), prepared))
-                    self.work.encodes += len(batch)
-                    if progress is not None:
-                        progress(len(batch))
+        workers = cores() if self.device == "cpu" else 1
+        waiting: deque[tuple[View, int, Future[dict[str, Tensor]]]] = deque()
+
+        def collect() -> None:
+            view, shown, future = waiting.popleft()
+            for name, features in future.result().items():
+                parts[view.condition, name].append(features)
+                self.work.encodes += shown
+                if progress is not None:
+                    progress(shown)
+
+        # One thread of sums a worker: nothing waits for the slowest of many small sums, and the number of cores changes no bit.
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(workers, "encode", initializer=partial(torch.set_num_threads, 1)) as pool:
+            try:
+                for view, backbones, batch in self._shown(task, source, split, ids, wanted, failed):
+                    waiting.append((view, len(batch), pool.submit(self._features_of, backbones, batch)))
+                    if len(waiting) > 2 * workers:
+                        collect()
+                while waiting:
+                    collect()
+            finally:
+                for _, _, future in waiting:
+                    future.cancel()
+                torch.set_num_threads(threads)  # some libraries of sums have one number for all threads
         found = {place: torch.cat(own) for place, own in parts.items() if place[0] not in failed}
         for (_, name), features in found.items():
             if not bool(torch.isfinite(features).all()):
                 raise BadWeights(
                     f"{name} gives NaN or infinite features at {self.precision}: use --precision fp32, or other weights."
                 )
+        return found
+
+    def _features_of(self, backbones: Sequence[Backbone], batch: Sequence[NDArray[np.uint8]]) -> dict[str, Tensor]:
+        """Features of one batch of pictures by backbone id, prepared once for backbones that prepare alike."""
+        import torch
+
+        alike: dict[str, list[Backbone]] = {}
+        for backbone in backbones:
+            alike.setdefault(backbone.preprocessing(), []).append(backbone)
+        found = {}
+        for same in alike.values():
+            prepare = self.encoder(same[0]).preprocess
+            prepared = torch.stack([prepare(picture) for picture in batch])
+            for backbone in same:
+                found[backbone.id] = self._images(self.encoder(backbone), prepared)
         return found
 
     def _shown(

@@ -77,20 +77,31 @@ def answer(strategy: Strategy, query: Cube, name: str, *, draw: int | None = Non
 
 
 def answers(
-    build: Callable[[], Strategy], name: str, supports: Sequence[Cube], queries: Mapping[str, Cube], seed: int
+    build: Callable[[], Strategy],
+    name: str,
+    supports: Sequence[Cube],
+    queries: Mapping[str, Cube],
+    seed: int,
+    others: Mapping[str, Cube] | None = None,
 ) -> dict[str, list[Answer]]:
-    """Answers of every draw, by condition. ``build()`` gives a fresh strategy; one that uses no support is asked once."""
+    """Answers of every draw, by condition. ``build()`` gives a fresh strategy; one that uses no support is asked once.
+
+    ``others`` are labelled cubes of other tasks, for strategies that learn from them first; these labels count too.
+    """
     found: dict[str, list[Answer]] = {condition: [] for condition in queries}
     first = build()
     draws: Sequence[Cube | None] = supports if first.labels == "support" else [None]
     if not draws:
         raise Lacking(f"{name} learns from labelled examples, and there is no train split to draw them from.")
+    elsewhere = sum(map(len, (others or {}).values()))
     for number, support in enumerate(draws):
         strategy = build()
         if hasattr(strategy, "seed"):
             strategy.seed = seed + number
         if support is not None:
             with _one_thread():
+                if strategy.prepares():
+                    strategy.prepare(others or {})
                 strategy.fit(support)
         for condition, query in queries.items():
             said = answer(
@@ -98,7 +109,7 @@ def answers(
                 query,
                 name,
                 draw=None if support is None else number,
-                labels=0 if support is None else len(support),
+                labels=0 if support is None else len(support) + elsewhere,
             )
             found[condition].append(said)
     return found

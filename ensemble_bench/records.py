@@ -103,7 +103,7 @@ class Record:
 
     def line(self) -> str:
         """One line of strict JSON, without its newline."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(vars(self), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def parse(cls, line: str, where: str) -> Record:

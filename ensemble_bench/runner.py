@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
+from threading import Event
 from typing import Any
 
 import numpy as np
 import tomli_w
 import torch
+from numpy.typing import NDArray
 
 from ensemble_bench import cache, evaluation, fewshot, fits, metrics, provenance
 from ensemble_bench.condition import Condition
@@ -21,7 +26,7 @@ from ensemble_bench.embed import Embedder, View
 from ensemble_bench.errors import BadData, BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
 from ensemble_bench.evaluation import Answer
 from ensemble_bench.plan import Plan, planned, samples
-from ensemble_bench.progress import Progress
+from ensemble_bench.progress import Advance, Progress
 from ensemble_bench.records import Predictions, Record, Results, edition
 from ensemble_bench.request import Request, read
 from ensemble_bench.statistics import Resamples, interval
@@ -33,6 +38,9 @@ from ensemble_bench.strategies.spelling import parsed
 from ensemble_bench.task import SPLITS, Task
 
 CONFIG = "config.toml"
+
+Array = NDArray[Any]
+Bounds = tuple[float, float] | None
 
 
 @dataclass
@@ -111,8 +119,7 @@ def run(request: Request, progress: Progress | None = None) -> Outcome:
     plan = planned(request)
     work = _Work(plan, progress or Progress())
     _write_config(plan)
-    for task in plan.tasks:
-        work.do(task)
+    work.do()
     work.outcome.work = asdict(work.embedder.work)
     return work.outcome
 
@@ -153,6 +160,18 @@ def measure(strategy: str | Strategy, query: Cube, support: Cube | None = None) 
     return metrics.measured(dict(answer.samples), query.labels), text
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the cells of one task are answered from."""
+
+    queries: Queries
+    supports: Sequence[Cube]
+
+
+class _Stopped(Exception):
+    """The run is over before its work is done."""
+
+
 class _Work:
     """A run under way: the plan, the loaded backbones, the results so far."""
 
@@ -161,6 +180,8 @@ class _Work:
         self.strategies: dict[str, Strategy] = {text: named(text) for text in plan.strategies}
         self._pictures: dict[tuple[str, Condition], dict[str, Any]] = {}
         self.shown = {task.name: samples(task, plan.request) for task in plan.tasks}
+        self.stopped = Event()
+        self._others: dict[str, Cube] = {}
         self.outcome = Outcome(Results(plan.output))
         self.outcome.results.check_same(
             pool=[backbone.id for backbone in plan.backbones],
@@ -176,46 +197,86 @@ class _Work:
         self.embedder = Embedder(plan.backbones, Store(), self.device, plan.request.precision)
         self.embedder.distinct()
 
-    def do(self, task: Task) -> None:
-        """Every cell of a task that is not there yet."""
+    def do(self) -> None:
+        """Every cell that is not there yet, task after task; the next one is encoded while this one is answered."""
+        if any(strategy.prepares() for strategy in self.strategies.values()):
+            for task in self.plan.tasks:
+                self.others(task)
+        with ThreadPoolExecutor(1, "ahead") as ahead:
+            try:
+                coming: deque[tuple[Task, Sequence[Cell], Future[Shown | BenchError]]] = deque()
+                for task in self.plan.tasks:
+                    if wanted := self._wanted(task):
+                        coming.append((task, wanted, ahead.submit(self._shown, task, wanted)))
+                    while len(coming) > 1:
+                        self._answer(*coming.popleft())
+                while coming:
+                    self._answer(*coming.popleft())
+            finally:
+                self.stopped.set()
+
+    def _wanted(self, task: Task) -> list[Cell]:
+        """The cells of a task that are not there yet."""
         cells = [self._cell(task, condition, text) for text in self.plan.strategies for condition in self.plan.conditions]
         held = self.outcome.results.keys
         wanted = [cell for cell in cells if cell.name not in held and not set(cell.keys.values()) <= held]
         self.outcome.kept += len(cells) - len(wanted)
-        if not wanted:
-            return
+        return wanted
+
+    def _shown(self, task: Task, wanted: Sequence[Cell]) -> Shown | BenchError:
+        """What these cells are answered from, encoded and stored; or why this task cannot be shown."""
         try:
             queries = self._queries(task, self._views(task, {cell.condition for cell in wanted}))
-            supports = self.supports(task)
+            return Shown(queries, self.supports(task))
         except (BadStore, BadWeights):
             raise  # not this task's fault: nothing else would get further
         except BenchError as error:
+            return error
+
+    def _answer(self, task: Task, wanted: Sequence[Cell], coming: Future[Shown | BenchError]) -> None:
+        shown = coming.result()
+        if isinstance(shown, BenchError):
             for cell in wanted:
-                self._fail(cell, "failed", f"{task.name}: {error}")
+                self._fail(cell, "failed", f"{task.name}: {shown}")
             return
         by_strategy: dict[str, list[Cell]] = {}
         for cell in wanted:
-            if reason := queries.failed.get(cell.condition):
+            if reason := shown.queries.failed.get(cell.condition):
                 self._fail(cell, "failed", reason)
             else:
                 by_strategy.setdefault(cell.strategy, []).append(cell)
         with self.progress.step(f"{task.name}: strategies", len(by_strategy)) as advance:
             for text, same in by_strategy.items():
-                self._ask(text, same, supports, queries)
+                self._ask(text, same, shown)
                 advance(1)
 
-    def _ask(self, text: str, cells: Sequence[Cell], supports: Sequence[Cube], queries: Queries) -> None:
+    @contextmanager
+    def _step(self, what: str, total: int) -> Iterator[Advance]:
+        """A step of the progress that ends early, with what is finished kept, when the run does."""
+        with self.progress.step(what, total) as advance:
+
+            def advanced(units: int) -> None:
+                advance(units)
+                if self.stopped.is_set():
+                    raise _Stopped
+
+            yield advanced
+
+    def _ask(self, text: str, cells: Sequence[Cell], shown: Shown) -> None:
         strategy = self.strategies[text]
-        asked = queries.only([str(cell.condition) for cell in cells])
+        asked = shown.queries.only([str(cell.condition) for cell in cells])
         reason = evaluation.lacking(strategy, next(iter(asked.values())))
-        if strategy.labels == "support" and not supports:
+        if strategy.labels == "support" and not shown.supports:
             reason = "learns from labelled examples, and this task has no train split to draw them from"
+        others = self.others(cells[0].task) if strategy.prepares() else {}
+        if strategy.prepares() and not others:
+            reason = "learns from other tasks first, and this run has no other with a train split"
         if reason:
             for cell in cells:
                 self._fail(cell, "not-applicable", f"{text} {reason}")
             return
         try:
-            found = evaluation.answers(lambda: named(text), text, supports, asked, self.request.seed)
+            found = evaluation.answers(lambda: named(text), text, shown.supports, asked, self.request.seed, others)
         except Exception as error:
             if registry.builtin(parsed(text)[0]) and not isinstance(error, BenchError):
                 raise
@@ -223,8 +284,13 @@ class _Work:
             for cell in cells:
                 self._fail(cell, "failed", said if text in said else f"{text}: {said}")
             return
+        labels = next(iter(asked.values())).labels.numpy()  # of the same samples under every condition
+        stacks = {name: _stacked(answers) for name, answers in found.items()}
+        intervals = _intervals(list(stacks.values()), labels, f"{cells[0].task.name}\nclean")
+        bounds = dict(zip(stacks, intervals, strict=True))
         for cell in cells:
-            self._keep(cell, found[str(cell.condition)], asked[str(cell.condition)])
+            name = str(cell.condition)
+            self._keep(cell, found[name], stacks[name], bounds[name], asked[name])
 
     # What is shown ---------------------------------------------------------------------------------------------------
 
@@ -255,8 +321,9 @@ class _Work:
         ids = shown.query.ids
         missing = sum(sum(self.embedder.missing(task, "test", ids, view.condition, view.said).values()) for view in good)
         name = f"{task.name}: test images x {len(pool)} backbones" + f" x {len(good)} conditions" * (len(good) > 1)
-        with self.progress.step(name, missing) as advance:
+        with self._step(name, missing) as advance:
             failed |= self.embedder.prepare(task, shown.source, "test", ids, good, advance)
+        self.embedder.heads(task)
 
         def cube(view: View) -> Cube:
             return self.embedder.cube(task, shown.source, "test", ids, labels=shown.query.labels, view=view)
@@ -270,7 +337,7 @@ class _Work:
         index = shown.query if split == "test" else shown.support
         view = View(said=shown.source.said(split))
         missing = sum(self.embedder.missing(task, split, index.ids, said=view.said).values())
-        with self.progress.step(f"{task.name}: {split} images x {len(self.plan.backbones)} backbones", missing) as advance:
+        with self._step(f"{task.name}: {split} images x {len(self.plan.backbones)} backbones", missing) as advance:
             return self.embedder.cube(task, shown.source, split, index.ids, labels=index.labels, view=view, progress=advance)
 
     def supports(self, task: Task) -> list[Cube]:
@@ -281,6 +348,13 @@ class _Work:
         every = self.cube(task, "train")
         place = {name: row for row, name in enumerate(every.ids)}
         return [every.take([place[name] for name in support.ids]) for support in shown.supports]
+
+    def others(self, task: Task) -> dict[str, Cube]:
+        """The labelled training samples of all other tasks of the run, those that some draw uses, by task name."""
+        for other in self.plan.tasks:
+            if self.shown[other.name].supports and other.name not in self._others:
+                self._others[other.name] = self.cube(other, "train").dense()
+        return {name: cube for name, cube in self._others.items() if name != task.name}
 
     # What is kept ----------------------------------------------------------------------------------------------------
 
@@ -299,6 +373,9 @@ class _Work:
             "shots": self.request.shots if learns else 0,
             "seed": self.request.seed if learns else 0,
         }
+        if strategy.prepares():
+            others = [other for other in self.plan.tasks if other.name != task.name and self.shown[other.name].supports]
+            said["others"] = [[o.name, o.version, fewshot.digest(self.shown[o.name].support.ids)] for o in others]
         supports = {draw: fewshot.digest(support.ids) for draw, support in enumerate(shown.supports)} if learns else {}
         draws: Mapping[int | None, str] = supports or {None: ""}  # type: ignore[assignment]
         keys = {draw: cache.sha256({**said, "draw": draw, "support": support}) for draw, support in draws.items()}
@@ -357,11 +434,16 @@ class _Work:
         if status == "failed":
             self.outcome.failures.append(reason)
 
-    def _keep(self, cell: Cell, answers: Sequence[Answer], query: Cube) -> None:
-        """Measure the answers of a cell, with intervals over images, and append them to the results."""
+    def _keep(
+        self,
+        cell: Cell,
+        answers: Sequence[Answer],
+        stacked: Mapping[str, Array],
+        intervals: Mapping[str, Sequence[Bounds]],
+        query: Cube,
+    ) -> None:
+        """Measure the answers of a cell and append them, with their intervals over images, to the results."""
         labels = query.labels
-        stacked = {key: torch.stack([answer.samples[key] for answer in answers]).numpy() for key in answers[0].samples}
-        intervals = _intervals(stacked, labels.numpy(), f"{cell.task.name}\nclean")  # same images, same resamples
         records = []
         for place, answer in enumerate(answers):
             more: dict[str, Any] = {"key": cell.keys[answer.draw], "labels": answer.labels}
@@ -394,21 +476,30 @@ def _resamples(samples: int, name: str) -> Resamples:
     return Resamples(samples, name)
 
 
-def _intervals(samples: Mapping[str, Any], labels: Any, name: str) -> dict[str, list[tuple[float, float] | None]]:
-    """95 % intervals over images of every metric, one a draw."""
-    resamples = _resamples(len(labels), name)
-    right = samples["decisions"] == labels
-    rows = [slice(row, row + 1) for row in range(len(right))]
-    columns = {"acc1": resamples.means([right[row] for row in rows])}
-    columns["mean_per_class_recall"] = resamples.recalls([right[row] for row in rows], labels)
-    if "nll" in samples:
-        columns |= {key: resamples.means([samples[key][row] for row in rows]) for key in ("nll", "brier")}
-        sure = [samples["confidence"][row] for row in rows]
-        columns["ece"] = resamples.calibration_errors(sure, [right[row] for row in rows])
-    if "top5" in samples:
-        columns["acc5"] = resamples.means([samples["top5"][row] for row in rows])
-    found: dict[str, list[tuple[float, float] | None]] = {"acc5": [None] * len(rows)}
-    return found | {key: [interval(column) for column in values.T] for key, values in columns.items()}
+def _stacked(answers: Sequence[Answer]) -> dict[str, Array]:
+    """What every draw of a cell says of every sample, [d, s] by name."""
+    return {key: torch.stack([answer.samples[key] for answer in answers]).numpy() for key in answers[0].samples}
+
+
+def _intervals(cells: Sequence[Mapping[str, Array]], labels: Array, name: str) -> list[dict[str, list[Bounds]]]:
+    """95 % intervals over images of every metric, one a draw, for cells of one strategy over the same samples."""
+    resamples = _resamples(len(labels), name)  # the same images in a resample for every strategy and condition
+    draws = len(cells[0]["decisions"])
+
+    def rows(key: str) -> list[Array]:
+        return [row[None] for cell in cells for row in cell[key]]
+
+    right = [row == labels for row in rows("decisions")]
+    means = {"acc1": right}
+    means |= {key: rows(own) for key, own in (("nll", "nll"), ("brier", "brier"), ("acc5", "top5")) if own in cells[0]}
+    found = np.split(resamples.means([row for each in means.values() for row in each]), len(means), axis=1)
+    columns = dict(zip(means, found, strict=True))
+    columns["mean_per_class_recall"] = resamples.recalls(right, labels)
+    if "confidence" in cells[0]:
+        columns["ece"] = resamples.calibration_errors(rows("confidence"), right)
+    bounds: dict[str, list[Bounds]] = {"acc5": [None] * len(right)}
+    bounds |= {key: [interval(column) for column in values.T] for key, values in columns.items()}
+    return [{key: values[start : start + draws] for key, values in bounds.items()} for start in range(0, len(right), draws)]
 
 
 def _entry(name: str, value: float | None, bounds: tuple[float, float] | None) -> dict[str, Any]:

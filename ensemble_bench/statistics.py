@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,17 +82,18 @@ class Resamples:
 
     def recalls(self, right: Sequence[Array], labels: Array) -> Floats:
         """Resampled mean per-class recalls, float64 [count, k], from truth values [d, s]; over the classes in the resample."""
-        columns = np.concatenate(right).astype(np.float64).T
+        order = np.argsort(labels, kind="stable")
+        columns = np.concatenate(right).astype(np.float64).T[order]
         per_draw = np.empty((self.count, columns.shape[1]))
-        members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        starts = np.flatnonzero(np.diff(labels[order], prepend=labels.min() - 1))
         for rows, weights in self._weights():
-            total, classes = np.zeros((len(weights), columns.shape[1])), np.zeros((len(weights), 1))
-            for member in members:
-                mine = weights[:, member]
-                size = mine.sum(1, keepdims=True)
-                total += mine @ columns[member] / np.maximum(size, 1)
-                classes += size > 0
-            per_draw[rows] = total / classes
+            ordered = weights[:, order]
+            sizes = np.add.reduceat(ordered, starts, axis=1)
+            shares = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+            total = np.zeros((len(weights), columns.shape[1]))
+            for place, (start, end) in enumerate(pairwise((*starts, len(order)))):
+                total += (ordered[:, start:end] @ columns[start:end]) * shares[:, place : place + 1]
+            per_draw[rows] = total / (sizes > 0).sum(1, keepdims=True)
         return self._over_draws(per_draw, [len(value) for value in right])
 
     def calibration_errors(self, confidence: Sequence[Array], right: Sequence[Array]) -> Floats:
