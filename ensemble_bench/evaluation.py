@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +21,10 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Answer:
-    """What one fit of a strategy said of one query: per-sample arrays and what it cost per image."""
+    """What one fit of a strategy said of one query: per-sample arrays and what it cost per image.
+
+    ``seconds`` are those of the answers and, on the first query of a fit, of the fit.
+    """
 
     draw: int | None
     labels: int
@@ -28,6 +32,7 @@ class Answer:
     gflops: float
     backbones: int
     learnt: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @contextmanager
@@ -98,6 +103,7 @@ def answers(
         strategy = build()
         if hasattr(strategy, "seed"):
             strategy.seed = seed + number
+        start = time.perf_counter()
         if support is not None:
             with _one_thread():
                 if strategy.prepares():
@@ -111,5 +117,6 @@ def answers(
                 draw=None if support is None else number,
                 labels=0 if support is None else len(support) + elsewhere,
             )
-            found[condition].append(said)
+            found[condition].append(replace(said, seconds=time.perf_counter() - start))
+            start = time.perf_counter()
     return found

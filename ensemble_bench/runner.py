@@ -418,6 +418,7 @@ class _Work:
                 "versions": provenance.versions(),
                 **provenance.machine(),
                 "card": cell.task.card_digest,
+                "prompts": cell.task.prompts,
                 **({"suite": suite.about()} if suite else {}),
                 "weights": {backbone.id: backbone.weights() for backbone in self.plan.backbones},
                 "precision": self.request.precision,
@@ -450,6 +451,7 @@ class _Work:
             values = metrics.measured(dict(answer.samples), labels)
             more["metrics"] = {name: _entry(name, value, intervals[name][place]) for name, value in values.items()}
             more["cost"] = {"gflops": answer.gflops, "parameters": self._parameters(), "backbones": answer.backbones}
+            more["cost"]["seconds"] = round(answer.seconds, 6)
             records.append(self._record(cell, answer.draw, **more))
             if self.request.save_fits and answer.learnt:
                 about = {"strategy": cell.strategy, "task": cell.task.name, "record": cell.keys[answer.draw]}

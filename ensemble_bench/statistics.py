@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ _AT_ONCE = 1 << 24  # numbers in one array of weights or columns: 128 MB
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
+Alternative = Literal["two-sided", "greater", "less"]
 
 
 def _picks(name: str, count: int, items: int) -> Iterator[Floats]:
@@ -137,3 +138,29 @@ def interval(resampled: Floats, level: float = LEVEL) -> tuple[float, float] | N
         [(1 - level) / 2 * (defined - 1), (1 + level) / 2 * (defined - 1)], np.arange(defined), ordered[:defined]
     )
     return float(low), float(high)
+
+
+def mcnemar(gained: int, lost: int, alternative: Alternative = "two-sided") -> float:
+    """P value of McNemar's exact test that gains and losses are equally likely; 1 where nothing changed.
+
+    ``gained`` images only the first of two has right, ``lost`` only the second; ``greater`` asks whether the first is better.
+
+    >>> mcnemar(5, 0), mcnemar(5, 0, "greater"), mcnemar(0, 0)
+    (0.0625, 0.03125, 1.0)
+    """
+    from scipy.stats import binomtest
+
+    return float(binomtest(gained, gained + lost, 0.5, alternative).pvalue) if gained + lost else 1.0
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P values adjusted so that the chance of even one false alarm among them all stays below the level (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p, kind="stable")
+    stepped = np.asarray(p, np.float64)[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
+    return [float(value) for value in adjusted]

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ensemble_bench import cards
+from ensemble_bench import cache, cards
 from ensemble_bench.cards import Card
 from ensemble_bench.errors import UnknownName
 from ensemble_bench.registry import near
@@ -41,6 +41,11 @@ class Task:
     def collection(self) -> str:
         """The folder of its card: ``mini`` for ``mini/digits``."""
         return self.name.rpartition("/")[0]
+
+    @property
+    def prompts(self) -> str:
+        """Sha256 of class names and templates."""
+        return cache.sha256({"classes": list(self.classes), "templates": list(self.templates)})
 
     @property
     def chance(self) -> float:

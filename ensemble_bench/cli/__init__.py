@@ -17,6 +17,8 @@ VERBS = {
     "ls": "list tasks, collections, backbones, pools, strategies or corruptions",
     "show": "print everything known about one of them",
     "corrupt": "write a corrupted copy of a folder of pictures or a webdataset",
+    "check": "hold results against a baseline: exit 1 if something got worse",
+    "bless": "make results the new baseline, with the reason why",
     "doctor": "find what would keep a run from working, and say the cure",
 }
 ALIASES = {"eval": "run", "leaderboard": "board", "list": "ls"}

@@ -1,0 +1,1 @@
+"""The gate: the results of a candidate held against those of a baseline, answer by answer."""
