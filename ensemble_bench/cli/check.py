@@ -39,9 +39,8 @@ def main(options: argparse.Namespace) -> int:
         raise BadOption(f"--flips must be at least 0, not {options.flips}.")
     asked = rules.read(options.config) if options.config else rules.Rules()
     asked = asked.tolerating(options.tolerance, "--tolerance")
-    for name in ("tasks", "strategies"):
-        if getattr(options, name):
-            asked = replace(asked, **{name: tuple(getattr(options, name))})
+    tasks, strategies = options.tasks or asked.tasks, options.strategies or asked.strategies
+    asked = replace(asked, tasks=tuple(tasks), strategies=tuple(strategies))
     found = compared(Results(options.baseline, must_exist=True), Results(options.candidate, must_exist=True), asked)
     print(said.text(found, options.flips), end="")
     for path, text, mode in (

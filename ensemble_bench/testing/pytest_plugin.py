@@ -44,7 +44,7 @@ def mini_cube() -> Cube:
 
 @pytest.fixture
 def assert_no_regression(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """A function (results folder, *tolerances, tasks=, strategies=) that fails with what is worse than in the option's baseline.
+    """A function (results folder, *tolerances, tasks=, strategies=) that fails with what is worse than in the baseline.
 
     Rows of the baseline that the folder lacks fail too: name ``tasks`` and ``strategies`` (globs) where it holds only some.
     Skips the test where the option is not given.
