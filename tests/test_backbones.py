@@ -337,6 +337,42 @@ def test_text_is_cut_only_where_it_cannot_matter(local: Path, monkeypatch: pytes
     assert looks_ahead._cuts is False
 
 
+TEMPLATES = ["a photo of a {c}.", "{c}", "a {c}, seen from far above, in the morning.", "art of the {c}.", "art of the {c} {c}"]
+NAMES = ["cat", "very large, very old ship", "dog", "three-toed sloth", "a", "x" * 40]
+
+
+@pytest.mark.parametrize("kind", ["folder", "custom text", "true architecture"])
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_beginnings_are_read_once(
+    kind: str, count: int, checkpoint: Path, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ensemble_bench.backbones import prompts
+    from ensemble_bench.backbones.base import Encoder
+
+    monkeypatch.setattr(prompts, "PROMPTS", 7)
+    monkeypatch.setattr(prompts, "BEGINNINGS", 2)
+    if kind == "true architecture":
+        file = tmp_path / "small.pt"
+        torch.save(random_state(catalogue.configuration("ViT-S-32-alt")), file)
+        encoder: Any = saved("ViT-S-32-alt", file).load()
+    else:
+        encoder = folder(local).load() if kind == "folder" else saved("test-custom", checkpoint).load()
+    mine = encoder.classes(NAMES[:count], TEMPLATES)
+    assert encoder._shares is True
+    assert torch.allclose(mine, Encoder.classes(encoder, NAMES[:count], TEMPLATES), rtol=0, atol=1e-6)
+    assert torch.allclose(mine.norm(dim=1), torch.ones(count))
+
+
+def test_a_tower_that_looks_ahead_reads_every_prompt_whole(local: Path) -> None:
+    encoder: Any = folder(local).load()
+    encoder.model.attn_mask.zero_()
+    unit = torch.nn.functional.normalize
+    tokens = encoder.tokenizer([template.replace("{c}", name) for name in NAMES for template in TEMPLATES])
+    each = unit(encoder._plain(tokens), dim=1).reshape(len(NAMES), len(TEMPLATES), -1)
+    assert torch.allclose(encoder.classes(NAMES, TEMPLATES), unit(each.mean(1), dim=1), rtol=0, atol=1e-6)
+    assert encoder._shares is False
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("name", ["rn-narrow", "vit-16", "convnext"])
 def test_low_precision_gives_nearly_the_same(weights: Path, name: str, precision: str) -> None:
