@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -30,6 +29,11 @@ from ensemble_bench.statistics import (
 )
 
 NOT_SEPARABLE = "not separable"
+NUMBERS = (
+    *("value", "ci_low", "ci_high", "gained", "lost", "p", "p_holm", "detectable"),
+    *("wins", "ties", "losses", "better", "worse"),
+    *("rank", "rank_against", "critical_difference", "p_rank", "p_friedman"),
+)
 
 
 @dataclass
@@ -185,11 +189,11 @@ def rows(results: Sequence[Results], against: str, *, condition: str | None = No
 
     ``value`` is the difference in accuracy with its interval; ``gained`` and ``lost`` images per task (of several draws: right
     more often, less often), ``p`` of McNemar's exact two-sided test and ``p_holm`` adjusted over the tasks; ``detectable`` the
-    smallest true difference that would be found with a power of 80 % (per task for the share of images that changed, unadjusted;
-    for means from the interval). ``verdict`` is better, worse or not separable: for means by the interval, per task by ``p_holm``
-    and the interval, because the test takes the draws as they are and the interval does not.
-    Rows over tasks have ``wins``, ``ties``, ``losses`` (tasks), ``better`` and ``worse`` (significantly), the mean ``rank`` among
-    all lines but oracles, ``critical_difference`` of such ranks and Nemenyi's ``p_rank``.
+    smallest true difference that would be found with a power of 80 % (per task for the share of images that changed,
+    unadjusted; for means from the interval). ``verdict`` is better, worse or not separable: for means by the interval, per task
+    by ``p_holm`` and the interval, because the test takes the draws as they are and the interval does not.
+    Rows over tasks have ``wins``, ``ties``, ``losses`` (tasks), ``better`` and ``worse`` (significantly), the mean ``rank``
+    among all lines but oracles, ``critical_difference`` of such ranks and Nemenyi's ``p_rank``.
     """
     known = Accuracies(results)
     names = sorted({name for name, _ in known.lines})
@@ -217,9 +221,10 @@ def _compared(known: Accuracies, against: str, where: str) -> list[Row]:
         tested = {} if other is None else _tested(known, line, other, where, tasks)
         for name, members in places.items():
             row = _about(known, line, other, against, where, name, members)
-            number = MISSING if other is None else known.difference(line, other, where, members)
             if other is None:
-                number = Number(status="missing", reason=f"{against} is not here at {line[1]} shots")
+                made.append(row | {"status": "missing", "reason": f"{against} is not here at {line[1]} shots"})
+                continue
+            number = known.difference(line, other, where, members)
             row |= {"value": number.value, "status": number.status, "reason": number.reason}
             if number.value is None or number.resampled is None:
                 made.append(row)
@@ -291,8 +296,6 @@ def _about(
 ) -> Row:
     """Everything in a row but its numbers."""
     records = [record for task in members for record in known.cells(where).get((line, task), Asked()).records]
-    numbers = ("value", "ci_low", "ci_high", "gained", "lost", "p", "p_holm", "detectable", "wins", "ties", "losses", "better")
-    numbers += ("worse", "rank", "rank_against", "critical_difference", "p_rank", "p_friedman")
     return {
         "strategy": line[0],
         "against": against,
@@ -302,7 +305,7 @@ def _about(
         "shots": line[1],
         "against_shots": None if other is None else other[1],
         "n": known.images(where, members),
-        **dict.fromkeys(numbers),
+        **dict.fromkeys(NUMBERS),
         "verdict": None,
         "family": known.family[line],
         "limit": records[0].limit if records else None,

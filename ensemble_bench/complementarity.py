@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,10 @@ from ensemble_bench.errors import BadOption, BadRecord, Lacking
 from ensemble_bench.leaderboard import Found, Row
 from ensemble_bench.records import Results
 from ensemble_bench.registry import near
+from ensemble_bench.request import read
 from ensemble_bench.shift import Line
 from ensemble_bench.statistics import FEWEST_TASKS, Floats, Resamples, intervals, ratio, spearman, t_interval
+from ensemble_bench.task import Catalogue
 
 if TYPE_CHECKING:
     from ensemble_bench.cka import Alike
@@ -26,12 +29,11 @@ if TYPE_CHECKING:
     from ensemble_bench.stored import Stored
 
 SINGLE = "single:"
-POOL = ("complementarity", "rescued", "rescued_independent", "best_single", "oracle", "oracle_gap")
-POOL += ("oracle_independent", "oracle_guessing", *MEASURES)
 CORRELATED = ("complementarity", "oracle_gap", *MEASURES)
-UNDEFINED = {name: "the best single backbone makes no errors" for name in ("complementarity", "rescued", "rescued_independent")}
-UNDEFINED["rescue"] = "the first makes no errors"
+UNDEFINED = dict.fromkeys(("complementarity", "rescued", "rescued_independent"), "the best single backbone makes no errors")
+UNDEFINED |= {"rescue": "the first makes no errors"}
 CHUNK = 4096
+CONFIG = "config.toml"
 LOG_AVG = ("shapley_log_avg", "leave_one_out_log_avg")
 
 Sums = dict[str, Floats]
@@ -45,7 +47,6 @@ def rows(
     condition: str | None = None,
     per_class: bool = False,
     stored: Stored | None = None,
-    class_names: Callable[[str], Sequence[str] | None] = lambda task: None,
 ) -> list[Row]:
     """One row per number, in a stated order: ``subject`` is pool, pair, backbone, curve or correlation, ``measure`` the number.
 
@@ -56,7 +57,7 @@ def rows(
     features are read for CKA and what backbones are worth to log-avg; without it these are missing.
     """
     pool = _Pool(results, stored)
-    known = [*pool.tasks, *pool.means]
+    known = [*pool.means, *pool.tasks]
     for name in tasks:
         if name not in known:
             raise BadOption(f"there is nothing of the task {name!r} in these results.{near(name, known)}")
@@ -64,7 +65,19 @@ def rows(
         there = near(condition, pool.places) or f" There are: {', '.join(pool.places)}."
         raise BadOption(f"there is nothing under the condition {condition!r} in these results.{there}")
     where = list(pool.places) if condition is None else [condition]
-    return _Rows(pool, where, [*tasks] or known, class_names if per_class else None).all()
+    return _Rows(pool, where, [*tasks] or known, _class_names(results) if per_class else None).all()
+
+
+def _class_names(results: Sequence[Results]) -> dict[str, tuple[str, ...]]:
+    """Names of the classes by task, where the card that was run is at hand."""
+    folders: list[Path] = []
+    for one in results:
+        if (one.folder / CONFIG).is_file():
+            folders += [path for path in read(one.folder / CONFIG).get("cards", ()) if path.is_dir()]
+    catalogue = Catalogue(tuple(dict.fromkeys(folders)))
+    versions = {record.task: record.task_version for one in results for record in one.records}
+    cards = {name: catalogue.task(name) for name in versions if name in catalogue.paths}
+    return {name: card.classes for name, card in cards.items() if card.version == versions[name]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +148,7 @@ class _Pool:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What is kept of features: how alike they are, and whose log-average is right (bits along subsets; None for large pools)."""
+    """What is kept of features: how alike they are; whose log-average is right (bits along subsets; None for large pools)."""
 
     alike: Alike | None
     packed: NDArray[np.uint8] | None
@@ -231,7 +244,7 @@ class _Rows:
         pool: _Pool,
         places: Sequence[str],
         targets: Sequence[str],
-        classes: Callable[[str], Sequence[str] | None] | None,
+        classes: Mapping[str, Sequence[str]] | None,
     ) -> None:
         self.pool, self.places, self.classes = pool, places, classes
         self.targets = {name: pool.means.get(name, (name,)) for name in targets}
@@ -270,7 +283,7 @@ class _Rows:
     def _look(self, task: str, condition: str) -> None:
         """Count once without resamples, from which orders of backbones follow; note what is not there."""
         answered = self.pool.answered(task, condition)
-        name = ", ".join([task] * (len(self.tasks) > 1) + [condition] * (len(self.conditions) > 1))
+        name = ", ".join([task, *([condition] if len(self.conditions) > 1 else [])])
         if not isinstance(answered, Answered):
             for home in self._homes(task, condition):
                 self.totals[home].lacks[name] = answered
@@ -317,11 +330,14 @@ class _Rows:
             self.orders[key] = shapley.greedy(worth, len(self.pool.backbones))
         return self.orders[key]
 
+    def _size(self, target: str, place: str) -> int:
+        return len(self.targets[target]) * len(self.pool.places[place])
+
     # Rows -------------------------------------------------------------------------------------------------------------
 
     def _about(self, target: str, place: str, subject: str, **more: Any) -> Row:
         images = sum(self.pool.images.get(task, 0) for task in self.pool.means.get(target, (target,)))
-        row = {"task": target, "condition": place, "class": None, "subject": subject, "measure": ""}
+        row: Row = {"task": target, "condition": place, "class": None, "subject": subject, "measure": ""}
         row |= dict.fromkeys(("backbone", "other", "k", "strategy", "shots"))
         row |= {"n": images, "value": None, "ci_low": None, "ci_high": None, "limit": self.pool.limit}
         return {**row, "status": "done", "reason": "", **more}
@@ -332,12 +348,13 @@ class _Rows:
         if total.lacks:
             statuses = {status for status, _ in total.lacks.values()}
             status = next(one for one in ("missing", "failed", "not-applicable") if one in statuses)
-            return [about("pool", measure="complementarity", status=status, reason=_reasons(total.lacks))]
+            reason = _reasons(total.lacks, self._size(target, place))
+            return [about("pool", measure="complementarity", status=status, reason=reason)]
         sums = total.mean(total.sums)
         made = self._counted(about, sums)
         made += self._curves(about, "oracle", sums["curve_oracle"], self._order("oracle", target, place))
         if total.without:
-            reason = _reasons({name: ("missing", why) for name, why in total.without.items()})
+            reason = _reasons({name: ("missing", why) for name, why in total.without.items()}, self._size(target, place))
             return made + [about("pool", measure=name, status="missing", reason=reason) for name in ("cka", *LOG_AVG)]
         made += self._cka(about, total.alike, total.members)
         if not total.features:
@@ -420,7 +437,7 @@ class _Rows:
         if len(there) < len(members):
             return []  # the rows of the whole task say why
         labels = sorted({int(label) for said in there.values() for label in np.unique(said.labels)})
-        names = self.classes(task) if self.classes is not None else None
+        names = (self.classes or {}).get(task, ())
         made = []
         for label in labels:
             total = _Total()
@@ -433,13 +450,13 @@ class _Rows:
                 resamples = self.pool.resamples(task, condition, int(own.sum()), f"\nclass {label}")
                 joint = Joint.of(said.decisions[:, own], said.labels[own], resamples)
                 total.add(_columns(joint, len(labels)))
-            name = names[label] if names is not None and label < len(names) else str(label)
+            name = names[label] if label < len(names) else str(label)
             about = partial(self._about, task, place, **{"class": name}, n=len(images))
             made += self._counted(about, total.mean(total.sums))
         return made
 
     def _correlations(self, place: str, rows: Sequence[Row]) -> list[Row]:
-        """Over tasks: rank correlation of each measure of diversity with the gain of each line over the best single backbone."""
+        """Over tasks: rank correlation of each measure of diversity with each line's gain over the best single backbone."""
         tasks = [name for name in self.targets if name in self.pool.tasks]
         name = next((mean for mean, members in self.pool.means.items() if list(members) == tasks), None)
         if name is None:
@@ -466,7 +483,8 @@ class _Rows:
         for condition in self.pool.places[place]:
             _, records = self.pool.found.get((line, task, condition), (None, []))
             values += [record.metrics.get("acc1", {}).get("value") for record in records] or [None]
-        return None if best is None or None in values else fmean(values) - best
+        known = [value for value in values if value is not None]
+        return None if best is None or len(known) < len(values) else fmean(known) - best
 
 
 def _correlated(measure: Sequence[float | None], gains: Sequence[float | None]) -> Row:
@@ -493,13 +511,13 @@ def _valued(rows: list[Row], columns: Floats) -> list[Row]:
     return rows
 
 
-def _reasons(lacks: Mapping[str, tuple[str, str]]) -> str:
-    """What lacks, grouped by why."""
+def _reasons(lacks: Mapping[str, tuple[str, str]], members: int) -> str:
+    """What lacks, grouped by why; without names where it is everything, for one reason."""
     by: dict[str, list[str]] = {}
     for name, (_, reason) in lacks.items():
         by.setdefault(reason, []).append(name)
     said = []
     for reason, names in by.items():
         some = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' * (len(names) > 3)}"
-        said.append(f"{some}: {reason}" if some else reason)
+        said.append(reason if len(names) == members else f"{some}: {reason}")
     return "; ".join(said)

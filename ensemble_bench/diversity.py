@@ -209,7 +209,7 @@ class Joint:
     @property
     def backbones(self) -> int:
         """How many there are, b."""
-        return self.right.shape[1]
+        return int(self.right.shape[1])
 
     @cached_property
     def n(self) -> Floats:
@@ -284,8 +284,8 @@ def guessing(backbones: int, classes: int) -> float:
 class Tally:
     """Counts who was right together, chunk after chunk: memory grows with the patterns that occur, not with the samples.
 
-    ``add(decisions, labels)`` takes class indices int [b, n] and [n] (arrays or tensors on the CPU; -1, no answer, is wrong) and
-    ``joint()`` gives what was counted so far. Chunks in any order and of any size count the same.
+    ``add(decisions, labels)`` takes class indices int [b, n] and [n] (arrays or tensors on the CPU; -1, no answer, is wrong)
+    and ``joint()`` gives what was counted so far. Chunks in any order and of any size count the same.
     """
 
     def __init__(self, backbones: int) -> None:

@@ -26,7 +26,7 @@ CONFIG = "config.toml"
 class Stored:
     """What the store still holds of the runs in some results folders.
 
-    ``cube(task, condition, ids)`` gives labelled samples in the order of ``ids``, or raises ``Lacking`` with what is not at hand.
+    ``cube`` gives labelled samples, or raises ``Lacking`` with what is not at hand.
     """
 
     def __init__(self, results: Sequence[Results]) -> None:
@@ -94,8 +94,7 @@ def _cube(plan: Plan, embedder: Embedder, task: Task, condition: Condition, labe
     absent = sum(embedder.missing(task, "test", ids, condition, said).values())
     heads = [one.id for one in plan.backbones if not embedder.store.has("heads", embedder.head_key(one, task))]
     if absent or heads:
-        what = f"{absent} features" if absent else f"the class embeddings of {', '.join(heads)}"
-        raise Lacking(f"{what} of {task.name} ({condition}) are not in the store")
+        raise Lacking(f"{absent} features are not in the store" if absent else "the class embeddings are not in the store")
     view = View(condition, _never if condition.suite else None, said)
     cube = embedder.cube(task, source, "test", ids, labels=[labels[name] for name in ids], view=view)
     place = {name: row for row, name in enumerate(ids)}

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare",
         metavar="STRATEGY",
-        help="against this one: paired differences, exact tests, wins and losses, what could be found",
+        help="against this one: paired differences, exact tests, wins and losses, ranks",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of printing")
 

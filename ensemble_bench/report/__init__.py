@@ -33,3 +33,12 @@ def compared(rows: Sequence[dict[str, Any]], form: str = "table", *, caption: st
     from ensemble_bench.report import comparison
 
     return comparison.text(rows, markdown=FORMS[form] == "markdown", caption=caption)
+
+
+def pooled(rows: Sequence[dict[str, Any]], form: str = "table", *, caption: str = "") -> str:
+    """The rows of ``complementarity.rows`` in one of FORMS, ending in a newline."""
+    if FORMS[form] in ("csv", "json"):
+        return text(rows, form)
+    from ensemble_bench.report import complementarity
+
+    return complementarity.text(rows, markdown=FORMS[form] == "markdown", caption=caption)

@@ -165,8 +165,8 @@ class _Board:
 
     def _title(self, task: str) -> str:
         images = max((row["n"] for row in self.rows if row["task"] == task), default=0)
-        what = what(task)
-        return f"{what[0].upper() + what[1:] if _over_tasks(task) else what}: {images:,} images{self.marks}"
+        name = what(task)
+        return f"{name[0].upper() + name[1:] if _over_tasks(task) else name}: {images:,} images{self.marks}"
 
     def per_task(self) -> list[Block]:
         """Accuracy of every strategy on every task; nothing where there is one task only."""
