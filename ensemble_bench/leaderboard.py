@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ensemble_bench import robustness, shift
+from ensemble_bench import diversity, robustness, shift
+from ensemble_bench.condition import Condition
 from ensemble_bench.errors import BadOption, BadRecord
 from ensemble_bench.records import Predictions, Record, Results, settings, shown
 from ensemble_bench.shift import CLEAN, MISSING, CorruptionErrors, Line, Number, Sums, combined, lacking
@@ -23,7 +24,9 @@ METRICS = (*ALWAYS, *SCORED, *GAPS)
 FAMILIES = ("static", "calibrated", "adaptive", "control", "oracle")
 
 SINGLE = "single:"
-OWN = {"oracle_gap": "oracle", "disagreement": SINGLE, "label_disagreement": SINGLE}
+HEADLINE = "complementarity"
+RESCUES = ("errors of the best single", "rescued", "rescued if independent")
+OWN = {HEADLINE: "oracle", "oracle_gap": "oracle", "disagreement": SINGLE, "label_disagreement": SINGLE}
 
 Row = dict[str, Any]
 Found = dict[tuple[Line, str, str], tuple[Results, list[Record]]]
@@ -64,6 +67,8 @@ def rows(results: Sequence[Results], *, mce: str | None = None) -> list[Row]:
     tasks)`` over all of them where they are not exactly one; a strategy that lacks one of the tasks has no mean.
     ``gap_closed`` = (acc1 - a) / (oracle - a) with a = oracle-best-single, over tasks the ratio of sums; in
     ``gap_closed_honest`` a = best-single, at the shots of the line (for lines without labels, at the fewest shots there are).
+    ``complementarity`` stands in the rows of ``oracle``: the headline number of the pool (``diversity.complementarity``), over
+    tasks and conditions a ratio of sums too.
     ``labels`` and ``n`` of a mean row are sums, ``gflops`` its mean, ``backbones`` its maximum.
     Folders of different pools, seeds, precisions, limits or card versions are ``BadRecord``: they make no common board.
 
@@ -73,7 +78,7 @@ def rows(results: Sequence[Results], *, mce: str | None = None) -> list[Row]:
     ``relative_mce`` (against the backbone with the fewest GFLOPs, or ``mce``: its ``reason`` says which), ``mce_alexnet`` and
     ``relative_mce_alexnet`` (refused where it compares with nothing, unless ``mce`` is ``alexnet``). See docs/corruptions.md.
     """
-    found = _gathered(results)
+    found = gathered(results)
     conditions = sorted({condition for _, _, condition in found}, key=lambda name: (name != CLEAN, name))
     board = _Board(found, conditions, mce)
     made = [board.measured(condition) for condition in conditions]
@@ -81,7 +86,7 @@ def rows(results: Sequence[Results], *, mce: str | None = None) -> list[Row]:
     return [row for _, block in sorted(made, key=lambda one: (one[0] != CLEAN, one[0])) for row in block]
 
 
-def _gathered(results: Sequence[Results]) -> Found:
+def gathered(results: Sequence[Results]) -> Found:
     """Folder and records of every (line, task, condition), after checking that they can stand on one board."""
     settled: dict[str, tuple[Any, Results]] = {}
     seen: dict[tuple[str, str], tuple[str, Results]] = {}
@@ -122,6 +127,21 @@ def _gathered(results: Sequence[Results]) -> Found:
     return found
 
 
+def pairing(found: Found, suites: Mapping[str, Sequence[Condition]]) -> Callable[[str, str], str]:
+    """What says, of a task and a condition, whose resamples it uses: those of clean images, where it shows the same altered."""
+    ids: dict[tuple[str, str], set[str]] = {}
+    for (_, task, condition), (_, records) in found.items():
+        ids.setdefault((task, condition), set()).update(record.ids for record in records if record.status == "done")
+    altered = [str(one) for members in suites.values() for one in members]
+
+    def paired(task: str, condition: str) -> str:
+        first = next((name for name in (CLEAN, *altered) if ids.get((task, name))), condition)
+        same = condition in altered and ids.get((task, condition)) == ids.get((task, first))
+        return CLEAN if same else condition
+
+    return paired
+
+
 def _weights(record: Record) -> dict[str, Any]:
     """Digest of every backbone's weights, as far as the record says it."""
     weights = record.provenance.get("weights")
@@ -143,9 +163,7 @@ class _Board:
         self.family = {line: records[0].family for (line, _, _), (_, records) in found.items()}
         self.lines = sorted(self.family, key=lambda line: (_place(self.family[line]), line[0].startswith(SINGLE), line))
         self.ends = {(line, name): _base(name, line, self.lines) for line in self.lines for name in GAPS}
-        self.ids: dict[tuple[str, str], set[str]] = {}
-        for (_, task, condition), (_, records) in found.items():
-            self.ids.setdefault((task, condition), set()).update(record.ids for record in records if record.status == "done")
+        self.paired = pairing(found, self.sums.suites)
         about = [_suite(record) for _, records in found.values() for record in records]
         self.whole = {one["name"]: one["conditions"] for one in about if {"name", "conditions"} <= set(one)}
         if mce is not None and not self.sums.suites:
@@ -162,10 +180,10 @@ class _Board:
         tasks = sorted({task for _, task in here})
         cells: dict[tuple[Line, str], Cell] = {}
         for task in tasks:
-            paired = self._paired(task, condition)
+            paired = self.paired(task, condition)
             cells |= {(line, task): cell for line, cell in _measured(here, task, paired, bool(self.sums.suites)).items()}
         for (line, task), cell in cells.items():
-            for metric in shift.ADDED if self.sums.suites else ():
+            for metric in (*shift.ADDED, *(RESCUES if line[0] == "oracle" else ())) if self.sums.suites else ():
                 self.sums.add(condition, metric, line, task, cell.of(metric))
         scored = {line for (line, _), cell in cells.items() if any(cell.of(metric).value is not None for metric in SCORED)}
 
@@ -216,13 +234,6 @@ class _Board:
         """The suite of a condition, empty for those of archives."""
         return next((suite for suite, members in self.sums.suites.items() if condition in map(str, members)), "")
 
-    def _paired(self, task: str, condition: str) -> str:
-        """The condition whose resamples a condition uses: those of the clean images, where it shows the same ones altered."""
-        altered = [str(one) for members in self.sums.suites.values() for one in members]
-        first = next((name for name in (CLEAN, *altered) if self.ids.get((task, name))), condition)
-        same = condition in altered and self.ids.get((task, condition)) == self.ids.get((task, first))
-        return CLEAN if same else condition
-
     def _rows(
         self,
         condition: str,
@@ -232,7 +243,7 @@ class _Board:
     ) -> list[Row]:
         """A row for every mean over tasks and every task, line and metric. ``of`` gives the number of a metric over tasks."""
         tasks = sorted({task for _, task in cells})
-        means = _collections(tasks, [record for cell in cells.values() for record in cell.records])
+        means = collections(tasks, [record for cell in cells.values() for record in cell.records])
         singles = sum(line[0].startswith(SINGLE) for line in self.lines)
         most = _images(cells)
         made: list[Row] = []
@@ -250,8 +261,12 @@ class _Board:
                     else:
                         number = of(metric, line, members)
                     made.append(_row(about, metric, number))
-                for metric, whose in OWN.items() if self.sums.suites else ():
-                    if line[0] == whose or (whose == SINGLE and line[0].startswith(SINGLE) and singles > 1):
+                for metric, whose in OWN.items():
+                    if metric == HEADLINE and line[0] == whose:
+                        made.append(_row(about, metric, _complementarity(of, line, members)))
+                    elif not self.sums.suites:
+                        continue
+                    elif line[0] == whose or (whose == SINGLE and line[0].startswith(SINGLE) and singles > 1):
                         own = metric == "oracle_gap"
                         number = _width(of, self.ends[line, "gap_closed"], members) if own else of(metric, line, members)
                         made.append(_row(about, metric, number))
@@ -262,7 +277,7 @@ def _place(family: str) -> int:
     return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES) - 1
 
 
-def _collections(tasks: Sequence[str], records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+def collections(tasks: Sequence[str], records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
     """Tasks of every mean row by its name: the widest first."""
     if len(tasks) < 2:
         return {}
@@ -293,7 +308,7 @@ def _measured(
                 cell.predictions = folder.predictions(records[0].cell).by_id()
             else:
                 failed = Number(status=records[0].status, reason=records[0].reason or "no reason was recorded")
-                cell.numbers = dict.fromkeys((*METRICS, *shift.ADDED), failed)
+                cell.numbers = dict.fromkeys((*METRICS, *shift.ADDED, *RESCUES), failed)
     done = [(line, cell, cell.predictions) for line, cell in cells.items() if cell.predictions is not None]
     if not done:
         return cells
@@ -323,9 +338,12 @@ def _measured(
         lambda many: resamples.calibration_errors([_known(one.confidence) for one in many], [one.right for one in many]),
         lambda one: one.confidence is not None,
     )
-    singles = [(cell, predictions) for line, cell, predictions in done if line[0].startswith(SINGLE)]
+    singles = [(cell, predictions) for line, cell, predictions in sorted(done, key=lambda one: one[0]) if _single(line)]
+    for line, cell, _ in done:
+        if line[0] == "oracle":
+            cell.numbers |= _rescues(singles, cell.records[0].pool, first.labels, resamples)
     if shifted and len(singles) > 1:
-        found = shift.disagreements(np.stack([said.decisions[0] for _, said in singles]), first.labels)
+        found = diversity.disagreements(np.stack([said.decisions[0] for _, said in singles]), first.labels)
         for metric, differ in zip(shift.ADDED[1:], found, strict=True):
             resampled = resamples.means([one[None] for one in differ])
             for column, (cell, _) in enumerate(singles):
@@ -333,6 +351,43 @@ def _measured(
     for _, cell, _ in done:
         cell.predictions = None
     return cells
+
+
+def _single(line: Line) -> bool:
+    return line[0].startswith(SINGLE)
+
+
+def _rescues(
+    singles: Sequence[tuple[Cell, Predictions]], pool: Sequence[str], labels: Any, resamples: Resamples
+) -> dict[str, Number]:
+    """What the headline number is made of, from the single backbones of one task in the order of their ids."""
+    there = {cell.records[0].strategy.removeprefix(SINGLE) for cell, _ in singles}
+    if len(pool) < 2:
+        lone = Number(status="not-applicable", reason="a pool of one backbone has nobody to rescue it")
+        return dict.fromkeys(RESCUES, lone)
+    if absent := sorted(set(pool) - there):
+        reason = f"needs {', '.join(SINGLE + name for name in absent)} in the same results"
+        return dict.fromkeys(RESCUES, Number(status="missing", reason=reason))
+    right = np.stack([said.decisions[0] == labels for _, said in singles])
+    columns = [*right, right.any(0)]
+    resampled = np.vstack([np.mean(columns, axis=1), resamples.means([column[None] for column in columns])])
+    found = diversity.rescues(resampled[:, :-1], resampled[:, -1], int(right.sum(1).argmax()))
+    return {name: Number(float(one[0]), one[1:]) for name, one in zip(RESCUES, found, strict=True)}
+
+
+def _complementarity(of: Numbers, line: Line, members: Sequence[str]) -> Number:
+    """The headline number of a pool over these tasks: shares of summed errors, paired within every resample."""
+    parts = [of(name, line, members) for name in RESCUES]
+    if lack := next((part for part in parts if part.value is None), None):
+        return lack
+    errors, *rescued = (np.concatenate([[part.value], _known(part.resampled)]) for part in parts)
+    shares = [ratio(one, errors) for one in rescued]
+    found = diversity.complementarity(*shares)
+    if np.isnan(found[0]):
+        return Number(status="not-applicable", reason="the best single backbone makes no errors")
+    seen, alone = (100 * share[0] for share in shares)
+    said = f"others rescue {seen:.1f} % of the best backbone's errors, independent ones would {alone:.1f} %"
+    return Number(float(found[0]), found[1:], reason=said)
 
 
 def _known(array: Any) -> Any:

@@ -1,14 +1,12 @@
-"""Numbers over the conditions of a suite: means, what is left of the clean accuracy, corruption errors, disagreement."""
+"""Numbers over the conditions of a suite: means, what is left of the clean accuracy, corruption errors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ensemble_bench import robustness
 from ensemble_bench.condition import Condition
@@ -93,18 +91,28 @@ def groups(suite: str, conditions: Sequence[Condition]) -> dict[str, tuple[str, 
     return {name: tuple(members) for name, members in found.items()}
 
 
-def disagreements(decisions: NDArray[Any], labels: NDArray[Any]) -> tuple[Floats, Floats]:
-    """How much each of b backbones differs from the others on each sample, [b, s] in [0, 1]: in being right, in the answer.
+def places(conditions: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Every condition and every mean over conditions of a suite, with its members: clean first.
 
-    The mean over the others of "one of us is right and one is wrong", and of "our answers differ". The mean over backbones is
-    the mean over pairs. From decisions [b, s] of at least two backbones and labels [s].
+    >>> list(places(["c:fog:1", "clean"]))
+    ['clean', 'c:fog:1', 'mean(c)', 'mean(c:fog)', 'mean(c:*:1)']
     """
-    right = decisions == labels
-    others = len(decisions) - 1
-    return (
-        np.array([(right != one).sum(0) / others for one in right]),
-        np.array([(decisions != one).sum(0) / others for one in decisions]),
-    )
+    ordered = sorted(set(conditions), key=lambda name: (name != CLEAN, name))
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in ordered}
+    for suite, members in suites(ordered).items():
+        found |= groups(suite, members)
+    return found
+
+
+def usual(conditions: Iterable[str]) -> list[str]:
+    """Of these places, where one looks first: clean images, the mean over each suite, conditions that belong to none.
+
+    >>> usual(["c:fog:1", "clean", "1.5"])
+    ['clean', '1.5', 'mean(c)']
+    """
+    every = places(conditions)
+    inside = {name for suite, members in suites(every).items() for name in (*map(str, members), *groups(suite, members))}
+    return [name for name in every if name not in inside or (name.startswith("mean(") and ":" not in name)]
 
 
 @dataclass

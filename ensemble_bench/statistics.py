@@ -1,9 +1,10 @@
-"""Intervals: percentile bootstrap over draws and images, with the same resamples for everything that is compared."""
+"""Intervals and tests: a paired bootstrap over draws and images, exact tests per task, ranks over tasks, what can be found."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 LEVEL = 0.95
+POWER = 0.8
 BINS = 15
 _AT_ONCE = 1 << 24  # numbers in one array of weights or columns: 128 MB
 
@@ -21,8 +23,8 @@ Array = NDArray[Any]
 Alternative = Literal["two-sided", "greater", "less"]
 
 
-def _picks(name: str, count: int, items: int) -> Iterator[Floats]:
-    """Blocks of rows that add up to ``count``: how often each of ``items`` is picked in ``items`` picks, float64 [rows, items].
+def _picks(name: str, count: int, items: int) -> Iterator[NDArray[np.int64]]:
+    """Blocks of rows that add up to ``count``: which of ``items`` are picked in ``items`` picks, int64 [rows, items].
 
     From raw 64-bit output, because the streams of numpy's distributions may change between versions.
     """
@@ -32,8 +34,14 @@ def _picks(name: str, count: int, items: int) -> Iterator[Floats]:
     for start in range(0, count, block):
         rows = min(block, count - start)
         picked = ((bits.random_raw(rows * items) >> np.uint64(32)) * np.uint64(items)) >> np.uint64(32)
-        flat = picked.astype(np.int64) + np.repeat(np.arange(rows) * items, items)
-        yield np.bincount(flat, minlength=rows * items).reshape(rows, items).astype(np.float64)
+        yield picked.astype(np.int64).reshape(rows, items)
+
+
+def _times(picked: NDArray[np.int64], kinds: int) -> Floats:
+    """How often each of ``kinds`` is picked in every row, float64 [rows, kinds]."""
+    rows = len(picked)
+    flat = (picked + np.arange(rows)[:, None] * kinds).ravel()
+    return np.bincount(flat, minlength=rows * kinds).reshape(rows, kinds).astype(np.float64)
 
 
 class Resamples:
@@ -52,11 +60,13 @@ class Resamples:
 
     @cached_property
     def _kept(self) -> list[Floats]:
-        return list(_picks(self.name, self.count, self.samples))
+        return [_times(picked, self.samples) for picked in _picks(self.name, self.count, self.samples)]
 
     def _weights(self) -> Iterator[tuple[slice, Floats]]:
         """How often each image is picked, float64 [rows, s], with the rows they are; kept where that is small."""
-        blocks = self._kept if self.count * self.samples <= _AT_ONCE else _picks(self.name, self.count, self.samples)
+        small = self.count * self.samples <= _AT_ONCE
+        every = (_times(picked, self.samples) for picked in _picks(self.name, self.count, self.samples))
+        blocks = self._kept if small else every
         start = 0
         for block in blocks:
             yield slice(start, start + len(block)), block
@@ -65,7 +75,11 @@ class Resamples:
     def _over_draws(self, per_draw: Floats, draws: Sequence[int]) -> Floats:
         """Mean over resampled draws, [count, k], from one column per draw of each of k cells."""
         found = np.empty((self.count, len(draws)))
-        picks = {d: np.concatenate(list(_picks(f"{self.name}\n{d} draws", self.count, d))) / d for d in set(draws) if d > 1}
+        picks = {
+            d: np.concatenate([_times(picked, d) for picked in _picks(f"{self.name}\n{d} draws", self.count, d)]) / d
+            for d in set(draws)
+            if d > 1
+        }
         start = 0
         for cell, d in enumerate(draws):
             columns = per_draw[:, start : start + d]
@@ -80,6 +94,11 @@ class Resamples:
         for rows, weights in self._weights():
             per_draw[rows] = weights @ columns
         return self._over_draws(per_draw / self.samples, [len(value) for value in values])
+
+    def counts(self, groups: Array, number: int) -> Floats:
+        """How many images of each group a resample picks, float64 [count, number], from the group of each image, int [s]."""
+        groups = np.asarray(groups, np.int64)
+        return np.concatenate([_times(groups[picked], number) for picked in _picks(self.name, self.count, self.samples)])
 
     def recalls(self, right: Sequence[Array], labels: Array) -> Floats:
         """Resampled mean per-class recalls, float64 [count, k], from truth values [d, s]; over the classes in the resample."""
@@ -140,6 +159,28 @@ def interval(resampled: Floats, level: float = LEVEL) -> tuple[float, float] | N
     return float(low), float(high)
 
 
+def intervals(resampled: Floats, level: float = LEVEL) -> list[tuple[float, float] | None]:
+    """``interval`` of every column of resampled numbers [count, k]."""
+    if np.isnan(resampled).any():
+        return [interval(column, level) for column in resampled.T]
+    ordered = np.sort(resampled, axis=0)
+    last = len(ordered) - 1
+    places = [part * last for part in ((1 - level) / 2, (1 + level) / 2)]
+    ends = [ordered[int(at)] + (at - int(at)) * (ordered[min(int(at) + 1, last)] - ordered[int(at)]) for at in places]
+    return [(float(one), float(two)) for one, two in zip(*ends, strict=True)]
+
+
+def separation(bounds: tuple[float, float] | None) -> str:
+    """What an interval of a difference says: ``better``, ``worse``, or ``not separable`` where it holds 0 or does not exist.
+
+    >>> separation((0.01, 0.03)), separation((-0.02, 0.0))
+    ('better', 'not separable')
+    """
+    if bounds is None or bounds[0] <= 0 <= bounds[1]:
+        return "not separable"
+    return "better" if bounds[0] > 0 else "worse"
+
+
 def mcnemar(gained: int, lost: int, alternative: Alternative = "two-sided") -> float:
     """P value of McNemar's exact test that gains and losses are equally likely; 1 where nothing changed.
 
@@ -164,3 +205,105 @@ def holm(p: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1)
     return [float(value) for value in adjusted]
+
+
+def win_tie_loss(differences: Sequence[float]) -> tuple[int, int, int]:
+    """On how many tasks a difference is above, at and below 0; differences below 1e-12 are rounding.
+
+    >>> win_tie_loss([0.1, 0.0, -0.2, 0.3])
+    (2, 1, 1)
+    """
+    signs = [0 if abs(one) < 1e-12 else 1 if one > 0 else -1 for one in differences]
+    return signs.count(1), signs.count(0), signs.count(-1)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """What Friedman's test and Nemenyi's comparisons say of k strategies on n tasks (Demsar 2006).
+
+    ``mean`` [k]: mean rank, 1 is best, ties share theirs. ``p``: Friedman's, corrected for ties, that all are alike; None for
+    fewer than three strategies or two tasks. ``pairwise`` [k, k]: Nemenyi's p value of every pair. Two strategies whose mean
+    ranks are closer than ``critical_difference`` (at level 1 - LEVEL) cannot be told apart by their ranks.
+    """
+
+    mean: Floats
+    p: float | None
+    pairwise: Floats
+    critical_difference: float
+
+
+def ranks(values: Array) -> Ranks:
+    """Ranks of k strategies over n tasks, from values [n, k] of which more is better."""
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+
+    n, k = values.shape
+    mean = rankdata(-np.round(values, 12), axis=1).mean(0)
+    step = np.sqrt(k * (k + 1) / (6 * n))
+    apart = np.abs(mean[:, None] - mean[None]) / step * np.sqrt(2)
+    alike = bool((values == values[:, :1]).all())
+    p = 1.0 if alike else float(friedmanchisquare(*np.round(values, 12).T).pvalue) if k > 2 and n > 1 else None
+    pairwise = np.clip(studentized_range.sf(apart, k, np.inf), 0, 1) if k > 1 else np.ones((1, 1))
+    np.fill_diagonal(pairwise, 1.0)
+    critical = float(studentized_range.ppf(LEVEL, k, np.inf) / np.sqrt(2) * step) if k > 1 else 0.0
+    return Ranks(mean, p if k > 2 and n > 1 else None, pairwise, critical)
+
+
+def detectable(n: int, discordant: float, *, power: float = POWER, level: float = 1 - LEVEL) -> float | None:
+    """The smallest true difference that McNemar's exact two-sided test finds with this power, in [0, discordant], or None.
+
+    ``n`` images, of which in truth a share ``discordant`` is right for one of two strategies only; the difference is in shares
+    of all images. Found means: significant at ``level``, and in the right direction. None where even a difference of
+    ``discordant`` (all changes in one direction) would be missed too often.
+    """
+    from scipy.stats import binom
+
+    if not 0 < discordant <= 1 or n < 1:
+        return None
+    low, high = (int(binom.ppf(tail, n, discordant)) for tail in (1e-9, 1 - 1e-9))
+    changed = np.arange(max(low, 1), high + 1)
+    weight = binom.pmf(changed, n, discordant)
+    needed = binom.isf(level / 2, changed, 0.5) + 1  # as many gains, or more, are significant
+
+    def found(difference: float) -> float:
+        return float(weight @ binom.sf(needed - 1, changed, min(1.0, (1 + difference / discordant) / 2)))
+
+    if found(discordant) < power:
+        return None
+    nearly, enough = 0.0, discordant
+    while enough - nearly > 1e-7:
+        middle = (nearly + enough) / 2
+        nearly, enough = (nearly, middle) if found(middle) >= power else (middle, enough)
+    return enough
+
+
+def detectable_mean(resampled: Floats, *, power: float = POWER, level: float = 1 - LEVEL) -> float:
+    """The same for a mean whose resamples are known: the normal approximation from their standard deviation."""
+    from scipy.stats import norm
+
+    return float((norm.isf(level / 2) + norm.ppf(power)) * resampled.std())
+
+
+def t_interval(value: Floats, error: Floats, freedom: int, level: float = LEVEL) -> tuple[Floats, Floats]:
+    """Ends of Student's interval around a value with this standard error and so many degrees of freedom."""
+    from scipy.stats import t
+
+    half = float(t.isf((1 - level) / 2, max(freedom, 1))) * error
+    return value - half, value + half
+
+
+FEWEST_TASKS = 5
+
+
+def spearman(one: Sequence[float], two: Sequence[float], level: float = LEVEL) -> tuple[float, float, float] | None:
+    """Rank correlation over n tasks with its interval (Bonett and Wright 2000); None for fewer than FEWEST_TASKS or no ranks.
+
+    The interval is Fisher's transformation with variance (1 + r^2 / 2) / (n - 3).
+    """
+    from scipy.stats import norm, rankdata
+
+    if len(one) < FEWEST_TASKS or len(set(one)) < 2 or len(set(two)) < 2:
+        return None
+    r = float(np.corrcoef(rankdata(one), rankdata(two))[0, 1])
+    sure = min(abs(r), 1 - 1e-12) * np.sign(r)
+    half = float(norm.isf((1 - level) / 2)) * np.sqrt((1 + r**2 / 2) / (len(one) - 3))
+    return r, float(np.tanh(np.arctanh(sure) - half)), float(np.tanh(np.arctanh(sure) + half))

@@ -215,6 +215,15 @@ def test_a_gap_that_lacks_its_ends_says_what_to_run() -> None:
     assert report.text(rows).count("- gap closed: needs oracle-best-single in the same results") == 1
 
 
+def test_the_headline_number_stands_below() -> None:
+    value = row("oracle", "mini/digits", metric="complementarity", value=-0.254, ci_low=-0.3, ci_high=0.1, reason="why so")
+    rows = [*board(["mini/digits"]), value]
+    assert "complementarity -0.25 (-0.30 to +0.10): why so.\n" in report.text(rows)
+    assert "- complementarity -0.25 (-0.30 to +0.10): why so.\n" in report.text(rows, "markdown")
+    value |= {"value": None, "ci_low": None, "ci_high": None, "status": "missing", "reason": "needs single:mini/b"}
+    assert "- complementarity: needs single:mini/b\n" in report.text(rows)
+
+
 def test_a_limited_run_says_so_everywhere() -> None:
     rows = [{**one, "limit": 20} for one in board()]
     for form in ("table", "markdown"):
@@ -329,5 +338,5 @@ def test_a_large_board_takes_seconds(tmp_path: Path) -> None:
     results = write(tmp_path, 11, 40, 5, 400)
     start = time.process_time()
     rows = leaderboard.rows([results])
-    assert len(rows) == 12 * 40 * 8
+    assert len(rows) == 12 * 40 * 8 + 12  # complementarity has a row of its own
     assert time.process_time() - start < 6  # 2.5 s on one 2020s core

@@ -165,6 +165,8 @@ ALL, FOG, SNOW = "mean(hand-c)", "mean(hand-c:fog)", "mean(hand-c:snow)"
         ("oracle", "hand-c:fog:3", "oracle_gap", 1 / 4),
         ("oracle", "mean(hand-c:*:1)", "oracle_gap", (6 - 5) / 8),
         ("oracle", ALL, "oracle_gap", (9 - 7) / 16),
+        ("oracle", "clean", "complementarity", (1 - 3 / 4) / (3 / 4)),
+        ("oracle", "mean(hand-c:fog)", "complementarity", (2 / 5 - (2 / 4 * 2 + 1 / 4 * 3) / 5) / (1 - 7 / 20)),
         (LOG, ALL, "gap_closed", (9 - 7) / (9 - 7)),
         ("best-single", "mean(hand-c:*:3)", "gap_closed", (3 / 16 - 2 / 8) / (3 / 8 - 2 / 8)),
         (A, "clean", "disagreement", 2 / 4),
@@ -196,7 +198,8 @@ def test_every_row_is_there_once_and_keeps_the_keys_of_a_board(rows: list[dict[s
 
 def test_what_no_suite_asked_for_is_not_there(tmp_path: Path) -> None:
     clean = leaderboard.rows([filled(tmp_path, {"clean": HAND["clean"]})])
-    assert {one["metric"] for one in clean} == {"acc1", "acc5", "mean_per_class_recall", "gap_closed", "gap_closed_honest"}
+    always = {"acc1", "acc5", "mean_per_class_recall", "gap_closed", "gap_closed_honest", "complementarity"}
+    assert {one["metric"] for one in clean} == always
     odd = Results(tmp_path / "odd")
     put(odd, "mini/x", "contrast:c05", LOG, answers(LOG, ["1110"]), LABELS, provenance={"precision": "fp32"})
     assert {one["condition"] for one in leaderboard.rows([odd])} == {"contrast:c05"}
@@ -366,6 +369,7 @@ def test_the_board_gains_columns_and_a_table(rows: list[dict[str, Any]]) -> None
     assert cells(text, "log-avg", 1) == ["*100.0", "*56.2", "*75.0", "*37.5", "*50.0", "*50.0", "*100.0", "*25.0"]
     assert cells(text, "oracle gap", 1) == ["25.0", "12.5", "12.5", "12.5", "25.0", "25.0", "0.0", "0.0"]
     assert cells(text, "disagreement", 1) == ["50.0", "43.8", "50.0", "37.5", "50.0", "50.0", "50.0", "25.0"]
+    assert cells(text, "complementarity", 1)[0] == "+0.33" and len(cells(text, "complementarity", 1)) == 8
     header = [line.strip("│ ").split() for line in text.split("per corruption and severity")[1].splitlines()[2:4]]
     assert header == [["strategy", "severity", "fog", "snow"], ["clean", "mean", "1", "3", "1", "3", "1", "3"]]
     assert "mCE: errors under hand-c against mini/a, the backbone with the fewest GFLOPs: 100 is as many." in text

@@ -184,8 +184,9 @@ def test_every_strategy_task_and_metric_has_one_row(rows: list[dict[str, Any]]) 
     keys = [(one["strategy"], one["task"], one["metric"]) for one in rows]
     metrics = {"acc1", "acc5", "mean_per_class_recall", "gap_closed", "gap_closed_honest"}
     strategies = {strategy for _, strategy in HAND}
-    assert len(keys) == len(set(keys)) == len(strategies) * 3 * len(metrics)
-    assert {metric for _, _, metric in keys} == metrics  # nothing here is a probability
+    assert len(keys) == len(set(keys)) == len(strategies) * 3 * len(metrics) + 3
+    assert {metric for _, _, metric in keys} == {*metrics, "complementarity"}  # nothing here is a probability
+    assert {strategy for strategy, _, metric in keys if metric == "complementarity"} == {"oracle"}
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
 
 
@@ -326,6 +327,47 @@ def test_the_gap_is_paired(tmp_path: Path) -> None:
         assert (found["value"], found["ci_low"], found["ci_high"]) == (value, value, value)
     found = row(rows, "confidence", "mini/x", "gap_closed")
     assert found["ci_low"] < found["value"] < found["ci_high"] < 1
+
+
+POOL = {
+    ("mini/x", "single:mini/a"): ["1110"],  # one error, which b rescues with accuracy 1/2
+    ("mini/x", "single:mini/b"): ["0101"],
+    ("mini/x", "oracle"): ["1111"],
+    ("mini/y", "single:mini/a"): ["0001"],
+    ("mini/y", "single:mini/b"): ["1100"],  # two errors, of which a rescues one with accuracy 1/4
+    ("mini/y", "oracle"): ["1101"],
+}
+
+
+def test_the_headline_number_by_hand(tmp_path: Path) -> None:
+    rows = leaderboard.rows([filled(tmp_path, POOL)])
+    one, two, both = (row(rows, "oracle", task, "complementarity") for task in ("mini/x", "mini/y", "mean(mini)"))
+    assert one["value"] == pytest.approx((1 - 1 / 2) / (1 / 2))
+    assert two["value"] == pytest.approx((1 / 2 - 1 / 4) / (3 / 4))
+    rescued, independent = (1 + 1) / (1 + 2), (1 * 1 / 2 + 2 * 1 / 4) / (1 + 2)  # ratios of sums over the tasks
+    assert both["value"] == pytest.approx((rescued - independent) / (1 - independent))
+    assert one["reason"] == "others rescue 100.0 % of the best backbone's errors, independent ones would 50.0 %"
+    assert both["ci_low"] <= both["value"] <= both["ci_high"]
+    assert two["ci_low"] is None  # 1 of 16 resamples of its four images has no error: more than an interval may leave out
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        ({("mini/x", "single:mini/b"): None}, "missing", "needs single:mini/b in the same results"),
+        ({("mini/x", "single:mini/a"): ["1111"]}, "not-applicable", "makes no errors"),
+    ],
+)
+def test_where_there_is_no_headline_number(tmp_path: Path, change: dict[tuple[str, str], Any], status: str, says: str) -> None:
+    cells = {key: draws for key, draws in {**POOL, **change}.items() if draws is not None and key[0] == "mini/x"}
+    found = row(leaderboard.rows([filled(tmp_path, cells)]), "oracle", "mini/x", "complementarity")
+    assert found["value"] is None and found["status"] == status and says in found["reason"]
+
+
+def test_a_lone_backbone_has_nobody(tmp_path: Path) -> None:
+    cells = {("mini/x", name): ["1110"] for name in ("single:mini/a", "oracle")}
+    rows = leaderboard.rows([filled(tmp_path, cells, pool=("mini/a",))])
+    assert row(rows, "oracle", "mini/x", "complementarity")["status"] == "not-applicable"
 
 
 @pytest.mark.parametrize(

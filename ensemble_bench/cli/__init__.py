@@ -14,6 +14,8 @@ from ensemble_bench.errors import BenchError
 VERBS = {
     "run": "evaluate backbones and strategies on tasks, print the board",
     "board": "print the board of one or more results folders",
+    "diversity": "print how much backbones complement each other, from results folders",
+    "claims": "check the claims of the paper on results folders",
     "ls": "list tasks, collections, backbones, pools, strategies or corruptions",
     "show": "print everything known about one of them",
     "corrupt": "write a corrupted copy of a folder of pictures or a webdataset",
@@ -34,7 +36,7 @@ def _flags_with_dashes(words: Sequence[str]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    verbs = "\n".join(f"  {verb:<8} {summary}" for verb, summary in VERBS.items())
+    verbs = "\n".join(f"  {verb:<9} {summary}" for verb, summary in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="ensemble-bench",
         usage="ensemble-bench VERB [options]",

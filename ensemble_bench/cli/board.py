@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ensemble_bench.report import BY, FORMS
+
+if TYPE_CHECKING:
+    from ensemble_bench.records import Results
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,17 +25,39 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="measure corruption errors against this backbone of the pool (default: the one with the fewest GFLOPs); 'alexnet' "
         "gives mCE against AlexNet even where it compares with nothing published",
     )
+    parser.add_argument(
+        "--compare",
+        metavar="STRATEGY",
+        help="against this one: paired differences, exact tests, wins and losses, ranks",
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of printing")
 
 
 def main(options: argparse.Namespace) -> int:
-    from ensemble_bench import leaderboard, report
-    from ensemble_bench.errors import BadOption
+    from ensemble_bench import leaderboard
     from ensemble_bench.records import Results
-    from ensemble_bench.registry import near
 
     results = [Results(folder, must_exist=True) for folder in options.folders]
     caption = leaderboard.caption(results)
+    put(_compared(results, options, caption) if options.compare else _board(results, options, caption), options)
+    return 0
+
+
+def _compared(results: Sequence[Results], options: argparse.Namespace, caption: str) -> str:
+    from ensemble_bench import comparison, report
+    from ensemble_bench.errors import BadOption
+
+    if options.mce is not None or options.by != "strategy":
+        raise BadOption("--compare prints a table of its own: leave --by and --mce out.")
+    rows = comparison.rows(results, options.compare, condition=options.condition)
+    return report.compared(rows, options.format, caption=caption)
+
+
+def _board(results: Sequence[Results], options: argparse.Namespace, caption: str) -> str:
+    from ensemble_bench import leaderboard, report
+    from ensemble_bench.errors import BadOption
+    from ensemble_bench.registry import near
+
     rows = leaderboard.rows(results, mce=options.mce)
     if options.condition is not None:
         names = list(dict.fromkeys(row["condition"] for row in rows))
@@ -38,15 +65,20 @@ def main(options: argparse.Namespace) -> int:
             there = near(options.condition, names) or f" There are: {', '.join(names)}."
             raise BadOption(f"there is nothing under the condition {options.condition!r} in these results.{there}")
         rows = [row for row in rows if row["condition"] == options.condition]
-    text = report.text(rows, options.format, by=options.by, caption=caption)
+    return report.text(rows, options.format, by=options.by, caption=caption)
+
+
+def put(text: str, options: argparse.Namespace) -> None:
+    """Print a text, or write it to the file that ``--output`` names."""
     if options.output is None:
         show(text, FORMS[options.format] == "table")
-        return 0
+        return
     try:
         options.output.write_text(text, encoding="utf-8")
     except OSError as error:
+        from ensemble_bench.errors import BadOption
+
         raise BadOption(f"{options.output} cannot be written: {error.strerror}.") from None
-    return 0
 
 
 def show(text: str, table: bool) -> None:

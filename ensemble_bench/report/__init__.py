@@ -24,3 +24,21 @@ def text(rows: Sequence[dict[str, Any]], form: str = "table", *, by: str = "stra
     from ensemble_bench.report import tables
 
     return tables.text(rows, markdown=FORMS[form] == "markdown", by=by, caption=caption)
+
+
+def compared(rows: Sequence[dict[str, Any]], form: str = "table", *, caption: str = "") -> str:
+    """The rows of ``comparison.rows`` in one of FORMS, ending in a newline."""
+    if FORMS[form] in ("csv", "json"):
+        return text(rows, form)
+    from ensemble_bench.report import comparison
+
+    return comparison.text(rows, markdown=FORMS[form] == "markdown", caption=caption)
+
+
+def pooled(rows: Sequence[dict[str, Any]], form: str = "table", *, caption: str = "") -> str:
+    """The rows of ``complementarity.rows`` in one of FORMS, ending in a newline."""
+    if FORMS[form] in ("csv", "json"):
+        return text(rows, form)
+    from ensemble_bench.report import complementarity
+
+    return complementarity.text(rows, markdown=FORMS[form] == "markdown", caption=caption)

@@ -18,6 +18,7 @@ CEILING = "ceilings: they see the test labels"
 POOL_NOTES = (
     "severity: mean over corruptions. oracle gap: oracle minus oracle-best-single, in points of accuracy.",
     "disagreement: share of images on which one of two backbones is right and the other wrong, mean over pairs.",
+    "complementarity: errors of the best backbone that others have right, beyond independence: -1 to 1, 0 is independent.",
 )
 SHIFTS = {"acc1": "acc1 %", "retained": "kept %", "mce": "mCE %", "mce_alexnet": "mCE %"}
 SHIFT_HEADS = {"mce_alexnet": "AlexNet"}
@@ -117,7 +118,7 @@ class _Board:
         self.head = self.means[0] if self.means else self.tasks[0]
         about = {(row["strategy"], row["shots"]): row for row in rows}
         self.groups: dict[str, list[Line]] = {}
-        for line in sorted(about, key=lambda line: (_order(about[line]), -(self.value(line, self.head) or -1.0), line)):
+        for line in sorted(about, key=lambda line: (order(about[line]), -(self.value(line, self.head) or -1.0), line)):
             self.groups.setdefault(group(about[line]), []).append(line)
         self.about = about
         limit = next((row["limit"] for row in rows if row.get("limit") is not None), None)
@@ -164,8 +165,8 @@ class _Board:
 
     def _title(self, task: str) -> str:
         images = max((row["n"] for row in self.rows if row["task"] == task), default=0)
-        what = _what(task)
-        return f"{what[0].upper() + what[1:] if _over_tasks(task) else what}: {images:,} images{self.marks}"
+        name = what(task)
+        return f"{name[0].upper() + name[1:] if _over_tasks(task) else name}: {images:,} images{self.marks}"
 
     def per_task(self) -> list[Block]:
         """Accuracy of every strategy on every task; nothing where there is one task only."""
@@ -241,12 +242,23 @@ class _Board:
                 "gap closed: share of the way from oracle-best-single (chosen on the test labels) to the oracle;",
                 "honest gap: from best-single (chosen on the support) to the oracle.",
             ]
+            notes += self._headline()
         notes += self._empty()
         for metric, name in (("gap_closed", "gap closed"), ("gap_closed_honest", "honest gap")) if by == "strategy" else ():
             rows = [row for row in self.rows if row["metric"] == metric and row["task"] == self.head]
             reasons = {row["reason"] for row in rows if row["value"] is None and self._accurate(row)}
             notes += [f"{NONE} {name}: {reason}" for reason in sorted(reasons)]
         return [f"- {note.removeprefix(f'{NONE} ')}" for note in notes] if self.markdown else notes
+
+    def _headline(self) -> list[str]:
+        """How much the pool complements itself, or why that is not known."""
+        row = self.row(("oracle", 0), self.head, "complementarity")
+        if row is None:
+            return []
+        if row["value"] is None:
+            return [f"{NONE} complementarity: {row['reason']}"] if self._accurate(row) else []
+        bounds = "" if row["ci_low"] is None else f" ({row['ci_low']:+.2f} to {row['ci_high']:+.2f})"
+        return [f"complementarity {row['value']:+.2f}{bounds}: {row['reason']}."]
 
     def _empty(self) -> list[str]:
         """Why cells are empty."""
@@ -323,11 +335,13 @@ def _severities(suite: str, views: Mapping[str, _Board], markdown: bool) -> list
         ]
         gap = ("oracle gap", *(_percent(views[name].value(("oracle", 0), task, "oracle_gap")) for name in best))
         differ = ("disagreement", *(_percent(views[name].disagreement(task)) for name in best))
-        groups.append(("the pool", tuple(line for line in (gap, differ) if set(line[1:]) != {NONE})))
+        value = (views[name].value(("oracle", 0), task, "complementarity") for name in best)
+        together = ("complementarity", *(_shown(one, "+.2f") for one in value))
+        groups.append(("the pool", tuple(line for line in (gap, differ, together) if set(line[1:]) != {NONE})))
         header = ("strategy", *("\n".join(["", *head] if markdown else [""] * (height - len(head)) + head) for head in heads))
         return Block(title, tuple(name.removeprefix("\n") if markdown else name for name in header), tuple(groups))
 
-    title = f"acc1 % per corruption and severity of {suite}: {_what(task)}{mean.limited}"
+    title = f"acc1 % per corruption and severity of {suite}: {what(task)}{mean.limited}"
     if markdown:
         return [block(list(units), title)]
     blocks: list[list[str]] = [[]]
@@ -344,7 +358,8 @@ def _over_tasks(task: str) -> bool:
     return task.startswith("mean(")
 
 
-def _what(task: str) -> str:
+def what(task: str) -> str:
+    """A task, or what a mean is over, as it stands in a title."""
     return f"mean over {_inside(task)}" if _over_tasks(task) else task
 
 
@@ -353,7 +368,8 @@ def _inside(task: str) -> str:
     return f"the {inside}" if inside.endswith(" tasks") else f"the tasks of {inside}"
 
 
-def _order(row: Row) -> tuple[int, int]:
+def order(row: Row) -> tuple[int, int]:
+    """Where the group of a row stands on a board."""
     heading = group(row)
     if heading == CEILING:
         return 3, 0
@@ -386,6 +402,18 @@ def _broken(name: str, budget: str) -> list[str]:
         else:
             lines.append(piece)
     return [*lines, f"({budget})"]
+
+
+def drawn(block: Block, markdown: bool) -> str:
+    """The block as Markdown, or for a terminal in as many tables as fit WIDTH."""
+    return _markdown(block) if markdown else "\n\n".join(_narrow(block))
+
+
+def listed(notes: Sequence[str], markdown: bool) -> str:
+    """Notes below a table, as a list or in lines that fit WIDTH."""
+    if markdown:
+        return "\n".join(f"- {note.removeprefix(f'{NONE} ')}" for note in notes)
+    return "\n".join(fill(note, WIDTH, subsequent_indent="  ") for note in notes)
 
 
 def _narrow(block: Block) -> list[str]:
