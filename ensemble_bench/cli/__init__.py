@@ -19,6 +19,7 @@ VERBS = {
     "ls": "list tasks, collections, backbones, pools, strategies or corruptions",
     "show": "print everything known about one of them",
     "corrupt": "write a corrupted copy of a folder of pictures or a webdataset",
+    "report": "write one HTML page about results: to look at, to show, to send",
     "check": "hold results against a baseline: exit 1 if something got worse",
     "bless": "make results the new baseline, with the reason why",
     "doctor": "find what would keep a run from working, and say the cure",
