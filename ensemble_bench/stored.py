@@ -94,7 +94,7 @@ def _cube(plan: Plan, embedder: Embedder, task: Task, condition: Condition, labe
     absent = sum(embedder.missing(task, "test", ids, condition, said).values())
     heads = [one.id for one in plan.backbones if not embedder.store.has("heads", embedder.head_key(one, task))]
     if absent or heads:
-        raise Lacking(f"{absent} features are not in the store" if absent else "the class embeddings are not in the store")
+        raise Lacking("features are not in the store" if absent else "class embeddings are not in the store")
     view = View(condition, _never if condition.suite else None, said)
     cube = embedder.cube(task, source, "test", ids, labels=[labels[name] for name in ids], view=view)
     place = {name: row for row, name in enumerate(ids)}

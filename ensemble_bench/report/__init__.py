@@ -42,3 +42,12 @@ def pooled(rows: Sequence[dict[str, Any]], form: str = "table", *, caption: str 
     from ensemble_bench.report import complementarity
 
     return complementarity.text(rows, markdown=FORMS[form] == "markdown", caption=caption)
+
+
+def judged(rows: Sequence[dict[str, Any]], form: str = "table", *, caption: str = "") -> str:
+    """The rows of ``claims.rows`` in one of FORMS, ending in a newline."""
+    if FORMS[form] in ("csv", "json"):
+        return text(rows, form)
+    from ensemble_bench.report import claims
+
+    return claims.text(rows, markdown=FORMS[form] == "markdown", caption=caption)
