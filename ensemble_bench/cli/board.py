@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble_bench.report import BY, FORMS
+from ensemble_bench.report import BOARD_FORMS, BY, FORMS
 
 if TYPE_CHECKING:
     from ensemble_bench.records import Results
 
+AGAINST = "best-single"  # what the arrows of a LaTeX table compare with
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results folder (option -o of 'run')")
-    parser.add_argument("--format", choices=FORMS, default="table", help="default: table, for a terminal (text = table)")
+    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="results folder (option -o of 'run')")
+    parser.add_argument("--format", choices=BOARD_FORMS, default="table", help="default: table, for a terminal (text = table)")
     parser.add_argument("--by", choices=BY, default="strategy", help="what a line of a table is; default: strategy")
     parser.add_argument("--condition", metavar="NAME", help="only this one: clean, SUITE:CORRUPTION:SEVERITY, mean(SUITE), ...")
     parser.add_argument(
@@ -30,25 +32,67 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STRATEGY",
         help="against this one: paired differences, exact tests, wins and losses, ranks",
     )
+    parser.add_argument(
+        "--standings", action="store_true", help="mean, mean rank with interval, win rate, Borda and gap closed side by side"
+    )
+    parser.add_argument("--history", action="store_true", help="folders of several dates side by side; where a number moved")
+    parser.add_argument("--strategy", metavar="NAME", help="only this strategy; --format model-index needs one")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of --format json and exit")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of printing")
 
 
 def main(options: argparse.Namespace) -> int:
+    from ensemble_bench import report
+    from ensemble_bench.errors import BadOption
+
+    if options.schema:
+        put(report.schema(), options)
+        return 0
+    if not options.folders:
+        raise BadOption("a board needs results: give at least one folder that 'run' wrote to.")
+    asked = [name for name in ("compare", "standings", "history") if getattr(options, name)]
+    if len(asked) > 1:
+        raise BadOption(f"--{asked[0]} and --{asked[1]} print tables of their own: give one of them.")
+    if asked and BOARD_FORMS[options.format] not in FORMS.values():
+        raise BadOption(f"--{asked[0]} can be written as {', '.join(FORMS)}, not as {options.format!r}.")
+    if asked and (options.mce is not None or options.by != "strategy" or options.strategy is not None):
+        raise BadOption(f"--{asked[0]} prints a table of its own: leave --by, --mce and --strategy out.")
+
     from ensemble_bench import leaderboard
     from ensemble_bench.records import Results
 
     results = [Results(folder, must_exist=True) for folder in options.folders]
+    if options.history:
+        put(_history(results, options), options)
+        return 0
     caption = leaderboard.caption(results)
-    put(_compared(results, options, caption) if options.compare else _board(results, options, caption), options)
+    made = {"compare": _compared, "standings": _standings}[asked[0]] if asked else _board
+    put(made(results, options, caption), options)
     return 0
+
+
+def _history(results: Sequence[Results], options: argparse.Namespace) -> str:
+    from ensemble_bench import history, report
+    from ensemble_bench.errors import BadOption
+
+    if BOARD_FORMS[options.format] not in ("table", "json") or options.condition is not None:
+        raise BadOption("--history prints a table or JSON, of all conditions.")
+    rows = history.history(results)
+    return report.text(rows, "json") if options.format == "json" else history.text(rows)
+
+
+def _standings(results: Sequence[Results], options: argparse.Namespace, caption: str) -> str:
+    from ensemble_bench import leaderboard, report, standings
+
+    rows = leaderboard.rows(results)
+    return report.standings(
+        standings.standings(rows, condition=options.condition or standings.CLEAN), options.format, caption=caption
+    )
 
 
 def _compared(results: Sequence[Results], options: argparse.Namespace, caption: str) -> str:
     from ensemble_bench import comparison, report
-    from ensemble_bench.errors import BadOption
 
-    if options.mce is not None or options.by != "strategy":
-        raise BadOption("--compare prints a table of its own: leave --by and --mce out.")
     rows = comparison.rows(results, options.compare, condition=options.condition)
     return report.compared(rows, options.format, caption=caption)
 
@@ -65,13 +109,37 @@ def _board(results: Sequence[Results], options: argparse.Namespace, caption: str
             there = near(options.condition, names) or f" There are: {', '.join(names)}."
             raise BadOption(f"there is nothing under the condition {options.condition!r} in these results.{there}")
         rows = [row for row in rows if row["condition"] == options.condition]
+    if options.strategy is not None:
+        lines = list(dict.fromkeys(row["strategy"] for row in rows))
+        if options.strategy not in lines:
+            raise BadOption(f"there is no strategy {options.strategy!r} in these results.{near(options.strategy, lines)}")
+        rows = [row for row in rows if row["strategy"] == options.strategy]
+    if options.format == "model-index":
+        pool = sorted({name for one in results for record in one.records for name in record.pool})
+        return report.model_index(rows, options.strategy, pool)
+    if options.format == "latex":
+        condition = options.condition or "clean"
+        marks = _verdicts(results, condition)
+        return report.latex(rows, condition=condition, caption=caption, verdicts=marks, against=AGAINST)
     return report.text(rows, options.format, by=options.by, caption=caption)
+
+
+def _verdicts(results: Sequence[Results], condition: str) -> dict[tuple[str, int, str], str]:
+    """What every line is against the honest best single backbone on every task and mean; nothing where that is not there."""
+    from ensemble_bench import comparison
+    from ensemble_bench.errors import BenchError
+
+    try:
+        rows = comparison.rows(results, AGAINST, condition=condition)
+    except BenchError:
+        return {}
+    return {(row["strategy"], row["shots"], row["task"]): row["verdict"] for row in rows if row.get("verdict")}
 
 
 def put(text: str, options: argparse.Namespace) -> None:
     """Print a text, or write it to the file that ``--output`` names."""
     if options.output is None:
-        show(text, FORMS[options.format] == "table")
+        show(text, BOARD_FORMS[options.format] == "table")
         return
     try:
         options.output.write_text(text, encoding="utf-8")

@@ -31,6 +31,21 @@ def csv(rows: Sequence[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
+def wide(rows: Sequence[dict[str, Any]]) -> str:
+    """Comma-separated values, a line per strategy, shots, condition and metric, a column per task: for spreadsheets."""
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    keys = ("strategy", "shots", "condition", "metric", "family")
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), {})[row["task"]] = row["value"]
+    out = io.StringIO()
+    writer = spreadsheet.writer(out, lineterminator="\n")
+    writer.writerow([*keys, *map(_safe, tasks)])
+    for line, values in found.items():
+        writer.writerow([_safe(value) for value in (*line, *(values.get(task) for task in tasks))])
+    return out.getvalue()
+
+
 def _safe(value: Any) -> Any:
     """
     >>> _safe("=1+1"), _safe(-0.5), _safe(None)
