@@ -26,7 +26,7 @@ registry = Registry(
         "vote-top3": _row(
             "vote:VoteTop3", "static", "none", "probabilities", "Each backbone votes for its three best classes."
         ),
-        "confidence": _row("confidence:Confidence", "static", "none", "probabilities", "The most confident backbone answers."),
+        "confidence": _row("confidence:Confidence", "static", "none", "confidence", "The most confident backbone answers."),
         "mean-probability": _row(
             "mean_probability:MeanProbability", "static", "none", "probabilities", "Mean of the backbones' probabilities."
         ),
