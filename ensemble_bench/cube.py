@@ -103,7 +103,9 @@ class Cube:
             raise BadCube("heads need features beside them.")
         forms = (self._logits, self._probabilities, self._decisions, self._heads, self._stored)
         if sum(form is not None for form in forms) != 1:
-            raise BadCube("a cube holds exactly one of logits, probabilities, decisions, stored scores, or heads with features.")
+            raise BadCube(
+                "a cube holds exactly one of logits, probabilities, decisions, stored scores, or heads with features."
+            )
         for name, array in (("logits", self._logits), ("probabilities", self._probabilities)):
             if array is None:
                 continue
@@ -299,6 +301,23 @@ class Cube:
         """The same cube, of which posteriors are taken in double precision."""
         return self._sharing(self._with(rough=False))
 
+    def own(self) -> Cube:
+        """The same cube with arrays of its own, for somebody who may change them."""
+
+        def copy(array: Tensor | None) -> Tensor | None:
+            return None if array is None else array.clone()
+
+        return self._with(
+            logits=copy(self._logits),
+            probabilities=copy(self._probabilities),
+            decisions=copy(self._decisions),
+            confidence=copy(self._confidence),
+            features=None if self._features is None else [part.clone() for part in self._features],
+            heads=None if self._heads is None else [part.clone() for part in self._heads],
+            labels=copy(self._labels),
+            gflops=self.gflops.clone(),
+        )
+
     def knowing(self, decisions: Tensor) -> Cube:
         """The same cube with decisions [b, s] at hand that have been found on the way: they are not made again."""
         return self._sharing(self._with(decisions=decisions))
@@ -356,13 +375,37 @@ class Cube:
         order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
         return cube if order == list(range(len(order))) else cube.take(order)
 
+    def joined(self, other: Cube) -> Cube:
+        """The samples of this cube, then those of another one of the same backbones and classes, held in the same form."""
+        if (self.backbones, self.classes) != (other.backbones, other.classes):
+            raise BadCube("only cubes of the same backbones and classes, in the same order, can be joined.")
+
+        def both(one: Tensor | None, two: Tensor | None, axis: int) -> Tensor | None:
+            if one is None or two is None:
+                if one is not two:
+                    raise BadCube("only cubes that hold the same can be joined.")
+                return None
+            return torch.cat([one, two], axis)
+
+        features = zip(self._features or (), other._features or (), strict=True)
+        joined = self._with(
+            ids=[*self.ids, *other.ids],
+            logits=both(self._logits, other._logits, 1),
+            probabilities=both(self._probabilities, other._probabilities, 1),
+            decisions=both(self._decisions, other._decisions, 1),
+            confidence=both(self._confidence, other._confidence, 1),
+            features=[torch.cat(pair) for pair in features] if self._features is not None else None,
+            labels=both(self._labels, other._labels, 0),
+        )
+        joined._check()
+        return joined
+
     def chunks(self, size: int, *, reuse: bool = False) -> Iterator[Cube]:
         """The samples in order, at most ``size`` at a time: scores of a lazy cube then never exist all at once.
 
         Chunks of a stored cube are dense. With ``reuse`` the scores of each lie where those of the one before lay: for one pass
         in which nothing of a chunk is kept.
         """
-        b, _, c = self.shape
         buffer: Tensor | None = None
         for start in range(0, len(self), size):
             part = self.take(range(start, min(start + size, len(self))))

@@ -270,12 +270,12 @@ def per_sample(scores: Tensor, gives: str, labels: Tensor, query: Cube, means: M
     return found
 
 
-def roughly(scores: Tensor, gives: str, labels: Tensor, query: Cube, slack: Slack) -> tuple[dict[str, Tensor], Tensor]:
+def roughly(scores: Tensor, gives: str, labels: Tensor, query: Cube) -> tuple[dict[str, Tensor], Tensor]:
     """``per_sample`` of scores made from a rough cube, and the samples (int64 [r]) of which the answer or top5 may be another.
 
     Nothing is said of ties, exact or near: they are among the doubtful, whose scores must be made again from the exact cube.
     """
-    scores = checked(scores, query)
+    scores, slack = checked(scores, query), Slack.of(query)
     decisions, label = best(scores), labels.long().unsqueeze(1)
     top, own = scores.gather(1, decisions.unsqueeze(1)), scores.gather(1, label)
     array = _array(scores)

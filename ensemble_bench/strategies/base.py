@@ -76,12 +76,16 @@ class Strategy(ABC):
         """Which backbones each sample really needed, bool [b, s]: all, unless the strategy says less."""
         return torch.ones(len(query.backbones), len(query), dtype=torch.bool)
 
+    def wants_whole(self) -> bool:
+        """Whether, with these parameters, it wants the whole query at once: ``transductive``, unless a parameter decides it."""
+        return self.transductive
+
     def settled(self, query: Cube) -> Strategy | None:
-        """The strategy that answers any part of ``query`` as this one answers it within the whole; None if only the whole will do.
+        """The strategy that answers any part of ``query`` as this one does within the whole; None if only the whole will do.
 
         It may ask for the decisions, and if it is an oracle for the labels, of the whole query; more may not fit into memory.
         """
-        return None if self.transductive else self
+        return None if self.wants_whole() else self
 
     def keeps_unanimous(self) -> bool:
         """Whether, with these parameters, a unanimous decision is always kept: ``convex``, unless a parameter decides it."""

@@ -61,6 +61,9 @@ class Oracle(Strategy):
         chosen = best_subset(query.decisions == query.labels, self.k)
         return query.only([query.backbones[i] for i in chosen])
 
+    def wants_whole(self) -> bool:
+        return self.k != 0
+
     def settled(self, query: Cube) -> Strategy:
         members = self._subset(query).backbones
         return self if len(members) == len(query.backbones) else _Within(k=self.k, members=members)
