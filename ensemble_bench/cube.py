@@ -16,7 +16,7 @@ _AT_ONCE = 1 << 22  # scores of a lazy cube that are in memory while its decisio
 _SHARED = ("logits", "probabilities", "log_probabilities", "decisions", "confidence", "features", "extent")
 
 
-class Stored(Protocol):
+class OnDisk(Protocol):
     """Scores of b backbones for s samples and c classes that lie on disk, and their features if there are any."""
 
     @property
@@ -27,10 +27,10 @@ class Stored(Protocol):
     def featured(self) -> bool:
         """Whether there are features."""
 
-    def take(self, index: Tensor) -> Stored:
+    def take(self, index: Tensor) -> OnDisk:
         """The samples numbered by ``index`` (int64), in that order; nothing is read."""
 
-    def only(self, places: Sequence[int]) -> Stored:
+    def only(self, places: Sequence[int]) -> OnDisk:
         """The backbones at these places, in that order; nothing is read."""
 
     def scores(self, buffer: Tensor | None = None) -> Tensor:
@@ -49,7 +49,7 @@ class Cube:
     """Scores of b backbones for s samples and c classes, aligned by sample id. Frozen: methods return new cubes.
 
     A cube holds one of ``logits`` (float32 [b, s, c], cosine x scale), ``heads`` with ``features`` (logits are then computed
-    when asked for, chunk by chunk), ``stored`` (logits or probabilities on disk, read when asked for, likewise),
+    when asked for, chunk by chunk), ``on_disk`` (logits or probabilities in files, read when asked for, likewise),
     ``probabilities`` ([b, s, c]) or ``decisions`` (int [b, s], -1 = no answer), beside which there may be ``confidence`` (of
     each decision, in [0, 1], [b, s]); richer forms give the poorer ones, and asking a poor cube for more raises ``Lacking``.
     ``features`` is one raw (not normalised) float32 [s, d_b] per backbone; ``heads`` one float32 [c, d_b] per backbone,
@@ -69,7 +69,7 @@ class Cube:
         confidence: Tensor | None = None,
         features: Sequence[Tensor] | None = None,
         heads: Sequence[Tensor] | None = None,
-        stored: Stored | None = None,
+        on_disk: OnDisk | None = None,
         labels: Tensor | None = None,
         gflops: Tensor | None = None,
         rough: bool = False,
@@ -82,7 +82,7 @@ class Cube:
         self._probabilities = probabilities
         self._decisions = decisions
         self._confidence = confidence
-        self._stored = stored
+        self._on_disk = on_disk
         self.rough = rough
         self._features = None if features is None else tuple(features)
         self._heads = None if heads is None else tuple(heads)
@@ -101,10 +101,10 @@ class Cube:
             raise BadCube("a cube needs at least one backbone and one class.")
         if self._heads is not None and self._features is None:
             raise BadCube("heads need features beside them.")
-        forms = (self._logits, self._probabilities, self._decisions, self._heads, self._stored)
+        forms = (self._logits, self._probabilities, self._decisions, self._heads, self._on_disk)
         if sum(form is not None for form in forms) != 1:
             raise BadCube(
-                "a cube holds exactly one of logits, probabilities, decisions, stored scores, or heads with features."
+                "a cube holds exactly one of logits, probabilities, decisions, scores on disk, or heads with features."
             )
         for name, array in (("logits", self._logits), ("probabilities", self._probabilities)):
             if array is None:
@@ -162,14 +162,14 @@ class Cube:
     def has(self) -> frozenset[str]:
         """What it can answer for: a subset of NEEDS."""
         found = {"decisions"}
-        form = None if self._stored is None else self._stored.form
+        form = None if self._on_disk is None else self._on_disk.form
         if self._logits is not None or self._heads is not None or form == "logits":
             found |= {"logits", "probabilities", "confidence"}
         if self._probabilities is not None or form == "probabilities":
             found |= {"probabilities", "confidence"}
         if self._confidence is not None:
             found.add("confidence")
-        if self._features is not None or (self._stored is not None and self._stored.featured):
+        if self._features is not None or (self._on_disk is not None and self._on_disk.featured):
             found.add("features")
         return frozenset(found)
 
@@ -181,8 +181,8 @@ class Cube:
         """Float32 [b, s, c]."""
         if self._logits is not None:
             return self._logits
-        if self._stored is not None and self._stored.form == "logits":
-            return self._stored.scores()
+        if self._on_disk is not None and self._on_disk.form == "logits":
+            return self._on_disk.scores()
         if self._heads is None or self._features is None:
             raise self._lacks("logits")
         unit = [torch.nn.functional.normalize(feature, dim=1) for feature in self._features]
@@ -196,8 +196,8 @@ class Cube:
         if "probabilities" not in self.has:
             raise self._lacks("probabilities")
         if "logits" not in self.has:
-            assert self._stored is not None
-            return self._stored.scores()
+            assert self._on_disk is not None
+            return self._on_disk.scores()
         return self.logits.softmax(-1)
 
     @cached_property
@@ -237,9 +237,9 @@ class Cube:
         """Raw image-tower output, one float32 [s, d_b] per backbone."""
         if self._features is not None:
             return self._features
-        if self._stored is None or not self._stored.featured:
+        if self._on_disk is None or not self._on_disk.featured:
             raise self._lacks("features")
-        return self._stored.features()
+        return self._on_disk.features()
 
     @property
     def labels(self) -> Tensor:
@@ -263,7 +263,7 @@ class Cube:
             "confidence": self._confidence,
             "features": self._features,
             "heads": self._heads,
-            "stored": self._stored,
+            "on_disk": self._on_disk,
             "labels": self._labels,
             "gflops": self.gflops,
             "rough": self.rough,
@@ -273,16 +273,16 @@ class Cube:
     @property
     def _lazy(self) -> bool:
         """Whether scores are computed or read when asked for."""
-        return self._logits is None and self._probabilities is None and (self._heads is not None or self._stored is not None)
+        return self._logits is None and self._probabilities is None and (self._heads is not None or self._on_disk is not None)
 
     def dense(self) -> Cube:
         """The same with scores in memory, where they would be computed or read when asked for: worth it for small cubes."""
         return self._dense(None) if self._lazy else self
 
     def _dense(self, buffer: Tensor | None) -> Cube:
-        if self._stored is None:
+        if self._on_disk is None:
             return self._with(logits=self.logits, heads=None)
-        return self._with(**{self._stored.form: self._stored.scores(buffer)})
+        return self._with(**{self._on_disk.form: self._on_disk.scores(buffer)})
 
     def _sharing(self, other: Cube) -> Cube:
         """The other cube, with what has been computed here and is the same there."""
@@ -337,7 +337,7 @@ class Cube:
             decisions=rows(self._decisions, 1),
             confidence=rows(self._confidence, 1),
             features=None if self._features is None else [part[index] for part in self._features],
-            stored=None if self._stored is None else self._stored.take(index),
+            on_disk=None if self._on_disk is None else self._on_disk.take(index),
             labels=rows(self._labels, 0),
         )
 
@@ -359,7 +359,7 @@ class Cube:
             decisions=rows(self._decisions),
             confidence=rows(self._confidence),
             features=None if self._features is None else [self._features[i] for i in place],
-            stored=None if self._stored is None else self._stored.only(place),
+            on_disk=None if self._on_disk is None else self._on_disk.only(place),
             heads=None if self._heads is None else [self._heads[i] for i in place],
             gflops=self.gflops[index],
         )
@@ -403,13 +403,13 @@ class Cube:
     def chunks(self, size: int, *, reuse: bool = False) -> Iterator[Cube]:
         """The samples in order, at most ``size`` at a time: scores of a lazy cube then never exist all at once.
 
-        Chunks of a stored cube are dense. With ``reuse`` the scores of each lie where those of the one before lay: for one pass
-        in which nothing of a chunk is kept.
+        Chunks of a cube on disk are dense. With ``reuse`` the scores of each lie where those of the one before lay: for one
+        pass in which nothing of a chunk is kept.
         """
         buffer: Tensor | None = None
         for start in range(0, len(self), size):
             part = self.take(range(start, min(start + size, len(self))))
-            if part._lazy and part._stored is not None:
+            if part._lazy and part._on_disk is not None:
                 part = part._dense(buffer)
                 if reuse and buffer is None:
                     whole = part._logits if part._logits is not None else part._probabilities
