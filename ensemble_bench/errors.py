@@ -47,5 +47,9 @@ class BadRecord(BenchError):
     """A results folder or record that cannot be read, or that belongs to another configuration."""
 
 
+class BadArchive(BenchError):
+    """A prediction archive that cannot be read, or of which the parts do not fit together; names the file and the array."""
+
+
 class Missing(BenchError):
     """Something optional is not installed or not fetched; says how to get it."""

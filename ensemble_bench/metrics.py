@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ensemble_bench.cube import Cube
+from ensemble_bench.cube import Cube, best
 from ensemble_bench.errors import BadCube, BadPlugin
 
 ECE_BINS = 15
+_EPS = 2.0**-23
+_UNDERFLOW = 1e-30  # probabilities below are not to be told apart in float32
 
 
 @dataclass(frozen=True)
@@ -53,64 +58,180 @@ def mean_probability(query: Cube) -> Tensor:
     return posteriors(query).mean(0)
 
 
-def posteriors(query: Cube) -> Tensor:
-    """Probabilities float64 [b, s, c], backbones in the order of their ids; from logits by a softmax in float64."""
+def mean_log_probability(query: Cube) -> Tensor:
+    """Mean over backbones of their log-probabilities, float64 [s, c], summed in the order of the backbones' ids."""
+    if not query.rough or "logits" not in query.has:
+        return log_posteriors(query).mean(0)
     query = query.by_backbone()
+    top = query.logits.gather(-1, query.decisions.unsqueeze(-1)).squeeze(-1)
+    return query.logits.mean(0) - (top - query.confidence.log()).mean(0).unsqueeze(-1)
+
+
+def posteriors(query: Cube) -> Tensor:
+    """Probabilities float64 [b, s, c], backbones in the order of their ids; from logits by a softmax in float64.
+
+    Of a rough cube in its own precision, float32: computed once for all who ask. So are the other means and logarithms here.
+    """
+    query = query.by_backbone()
+    if query.rough:
+        return query.probabilities
     return query.logits.double().softmax(-1) if "logits" in query.has else query.probabilities.double()
 
 
 def log_posteriors(query: Cube) -> Tensor:
     """Log-probabilities float64 [b, s, c], backbones in the order of their ids; from logits by a log-softmax in float64."""
     query = query.by_backbone()
+    if query.rough:
+        return query.log_probabilities
     return query.logits.double().log_softmax(-1) if "logits" in query.has else query.log_probabilities.double()
 
 
-def decide(scores: Tensor, query: Cube) -> Tensor:
+def confidences(query: Cube) -> Tensor:
+    """Highest probability of each backbone, float64 [b, s], backbones in the order of their ids.
+
+    Of a rough cube in its own precision, but where the two highest of a sample are too close for that.
+    """
+    query = query.by_backbone()
+    if not query.rough:
+        return posteriors(query).amax(-1) if "probabilities" in query.has else query.confidence.double()
+    found = query.confidence.double()
+    if len(found) > 1:
+        first, second = found.topk(2, dim=0).values
+        close = (second >= first * (1 - Slack.of(query).relative)).nonzero().squeeze(1)
+        if len(close):
+            found[:, close] = confidences(query.take(close).exactly())
+    return found
+
+
+@dataclass(frozen=True)
+class Slack:
+    """How far scores that were made in float32 from a rough cube may lie from those made in float64.
+
+    ``absolute`` bounds the error of mean log-probabilities but for what is the same for all classes of a sample, ``relative``
+    that of probabilities: a bound on the rounding of c exponentials and their sum, then of a mean over b backbones.
+    """
+
+    absolute: float
+    relative: float
+
+    @classmethod
+    def of(cls, query: Cube) -> Slack:
+        """The slack of a rough cube; from the size of its logits."""
+        b, _, c = query.shape
+        return cls(_EPS * (b + 4) * query.extent, _EPS * (2 * query.extent + b + 8 + c / 8))
+
+    def apart(self, values: Tensor, gives: str) -> Tensor:
+        """How far another score must be from each of these to be surely another one; of the same shape."""
+        if gives == "logits":
+            return torch.full_like(values, 2 * self.absolute)
+        return values.abs() * (2 * self.relative) + _UNDERFLOW
+
+
+class Means:
+    """Mean probabilities of the samples of one cube, which decide ties: computed for those asked for, each once."""
+
+    def __init__(self, query: Cube) -> None:
+        self.query = query
+        self._found: Tensor | None = None
+        self._done = torch.zeros(len(query), dtype=torch.bool)
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Float64 [len(rows), c]."""
+        if len(rows) == len(self.query):  # as in most queries of few classes: nothing to gather
+            rows = torch.arange(len(rows))
+        missing = rows[~self._done[rows]]
+        if len(missing):
+            if self._found is None:
+                self._found = torch.empty(len(self.query), len(self.query.classes), dtype=torch.float64)
+            self._found[missing] = mean_probability(self.query.take(missing).exactly())
+            self._done[missing] = True
+        assert self._found is not None
+        return self._found[rows]
+
+
+def decide(scores: Tensor, query: Cube, means: Means | None = None) -> Tensor:
     """The answer for each sample, int64 [s]: the class with the highest score.
 
-    Ties, in float64, go to the class with the higher mean probability over the backbones, then to the lower class index; on a
+    Ties go to the class with the higher mean probability over the backbones, in float64, then to the lower class index; on a
     cube that has no probabilities to the lower class index alone. There, a row of nothing but zeros (nobody voted: every
-    decision asked was "no answer") is no answer, -1, which is never right.
+    decision asked was "no answer") is no answer, -1, which is never right. ``means`` of the query are shared between calls.
     """
     scores = checked(scores, query)
-    tied = scores == scores.max(-1, keepdim=True).values
-    answer = tied.int().argmax(-1)
+    answer = best(scores)
     if "probabilities" not in query.has:
         return torch.where((scores == 0).all(-1), -1, answer)
-    rows = (tied.sum(-1) > 1).nonzero().squeeze(1)
+    tied = _array(scores) == _array(scores.gather(1, answer.unsqueeze(1)))
+    rows = _where(np.count_nonzero(tied, axis=1) > 1)
     if len(rows):
-        mean = mean_probability(query.take(rows))
-        answer[rows] = torch.where(tied[rows], mean, -1.0).argmax(-1)
+        mean = (means or Means(query)).of(rows)
+        answer[rows] = torch.where(torch.from_numpy(tied[rows.numpy()]), mean, -1.0).argmax(-1)
     return answer
 
 
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.numpy()
+    return array
+
+
+def _where(mask: NDArray[np.bool_]) -> Tensor:
+    """Places, int64."""
+    return torch.from_numpy(np.flatnonzero(mask))
+
+
 def checked(scores: Tensor, query: Cube) -> Tensor:
-    """The scores in float64, if they are finite and [s, c]; otherwise the strategy that gave them broke its promise."""
+    """The scores, if they are finite and [s, c]; otherwise the strategy that gave them broke its promise."""
     _, s, c = query.shape
     if tuple(scores.shape) != (s, c):
         raise BadPlugin(f"the scores of a strategy must be [s, c] = {[s, c]}, not {list(scores.shape)}.")
-    if not bool(torch.isfinite(scores).all()):
+    scores = scores.detach().cpu()
+    if scores.dtype not in (torch.float32, torch.float64):
+        scores = scores.double()
+    if s and not (float(scores.amax()) < torch.inf and float(scores.amin()) > -torch.inf):  # NaN is neither
         raise BadPlugin("the scores of a strategy must be finite; some are NaN or infinite.")
-    return scores.double()
+    return scores
 
 
-def place(scores: Tensor, labels: Tensor, query: Cube) -> Tensor:
+def place(scores: Tensor, labels: Tensor, query: Cube, means: Means | None = None) -> Tensor:
     """How many classes stand before the label, int64 [s], 0 to c - 1, ties resolved as in ``decide``: 0 where it is right."""
     scores = checked(scores, query)
     label = labels.long().unsqueeze(1)
-    own = scores.gather(1, label)
-    before = (scores > own).sum(-1)
-    tied = scores == own
-    rows = (tied.sum(-1) > 1).nonzero().squeeze(1)
+    array, own = _array(scores), _array(scores.gather(1, label))
+    before = torch.from_numpy(np.count_nonzero(array > own, axis=1))
+    tied = array == own
+    rows = _where(np.count_nonzero(tied, axis=1) > 1)
     if len(rows):
-        label, tied = label[rows], tied[rows]
-        lower = torch.arange(scores.shape[1]) < label
-        if "probabilities" in query.has:
-            mean = mean_probability(query.take(rows))
-            mine = mean.gather(1, label)
-            lower = (mean > mine) | ((mean == mine) & lower)
-        before[rows] += (tied & lower).sum(-1)
+        before[rows] += _before(torch.from_numpy(tied[rows.numpy()]), label[rows], rows, query, means)
     return before
+
+
+def _before(tied: Tensor, label: Tensor, rows: Tensor, query: Cube, means: Means | None) -> Tensor:
+    """How many of the classes that are tied with the label stand before it, int64 [r], in these rows of the query."""
+    lower = torch.arange(tied.shape[1]) < label
+    if "probabilities" in query.has:
+        mean = (means or Means(query)).of(rows)
+        mine = mean.gather(1, label)
+        lower = (mean > mine) | ((mean == mine) & lower)
+    return (tied & lower).sum(-1)
+
+
+def among(scores: Tensor, labels: Tensor, query: Cube, most: int = 5, means: Means | None = None) -> Tensor:
+    """Whether the label is among the ``most`` best classes, bool [s]: ``place`` below ``most``, ties only where they matter."""
+    scores = checked(scores, query)
+    label = labels.long().unsqueeze(1)
+    array, own = _array(scores), _array(scores.gather(1, label))
+    with_ties = np.count_nonzero(array >= own, axis=1)
+    found = with_ties <= most
+    rows = _where(~found)
+    if len(rows):
+        some = rows.numpy()
+        before = np.count_nonzero(array[some] > own[some], axis=1)
+        undecided = before < most
+        found[some[~undecided]] = False
+        rows, some = rows[torch.from_numpy(undecided)], some[undecided]
+        if len(rows):
+            tied = torch.from_numpy(array[some] == own[some])
+            found[some] = before[undecided] + _array(_before(tied, label[rows], rows, query, means)) < most
+    return torch.from_numpy(found)
 
 
 def log_of(scores: Tensor, gives: str) -> Tensor:
@@ -120,34 +241,82 @@ def log_of(scores: Tensor, gives: str) -> Tensor:
         return scores.log_softmax(-1)
     if gives != "probabilities":
         raise BadCube(f"only probabilities and logits have log-probabilities, not {gives}.")
-    off = (scores.sum(-1) - 1).abs()
-    if bool((scores < 0).any()) or bool((off > 1e-4).any()):
-        raise BadPlugin("a strategy that gives probabilities must give rows that are not negative and sum to one within 1e-4.")
+    _check_probabilities(scores, scores.sum(-1))
     return scores.clamp_min(torch.finfo(torch.float64).tiny).log()
 
 
-def per_sample(scores: Tensor, gives: str, labels: Tensor, query: Cube) -> dict[str, Tensor]:
+def _check_probabilities(scores: Tensor, total: Tensor) -> None:
+    if bool((scores < 0).any()) or bool(((total - 1).abs() > 1e-4).any()):
+        raise BadPlugin("a strategy that gives probabilities must give rows that are not negative and sum to one within 1e-4.")
+
+
+def per_sample(scores: Tensor, gives: str, labels: Tensor, query: Cube, means: Means | None = None) -> dict[str, Tensor]:
     """What each sample contributes: ``decisions`` int64 [s], and where they mean something the others.
 
     ``top5`` bool [s] with at least five classes on a cube that has probabilities (among bare decisions, fifth places are not
     known). ``confidence`` (of the answer, in [0, 1]), ``nll`` (nats) and ``brier`` (0 to 2), float64 [s], where ``gives`` is
-    probabilities or logits; on a decisions-only cube all scores are votes, whatever a strategy gives elsewhere.
+    probabilities or logits; on a decisions-only cube all scores are votes, whatever a strategy gives elsewhere. Of a rough cube
+    these three are made in float32 (off by less than 1e-5), the others exactly all the same.
     """
-    decisions = decide(scores, query)
+    means = means or Means(query)
+    decisions = decide(scores, query, means)
     found = {"decisions": decisions}
     if "probabilities" not in query.has:
         return found
     if scores.shape[1] >= 5:
-        found["top5"] = place(scores, labels, query) < 5
+        found["top5"] = among(scores, labels, query, 5, means)
     if gives != "votes":
-        log = log_of(scores, gives)
-        label = labels.long().unsqueeze(1)
-        probability = log.exp()
-        found["confidence"] = probability.gather(1, decisions.unsqueeze(1)).squeeze(1)
-        found["nll"] = -log.gather(1, label).squeeze(1)
-        own = probability.gather(1, label).squeeze(1)
-        found["brier"] = probability.square().sum(-1) - 2 * own + 1
+        found |= (_nearly if query.rough else _exactly)(scores.detach().cpu(), gives, decisions, labels)
     return found
+
+
+def roughly(scores: Tensor, gives: str, labels: Tensor, query: Cube) -> tuple[dict[str, Tensor], Tensor]:
+    """``per_sample`` of scores made from a rough cube, and the samples (int64 [r]) of which the answer or top5 may be another.
+
+    Nothing is said of ties, exact or near: they are among the doubtful, whose scores must be made again from the exact cube.
+    """
+    scores, slack = checked(scores, query), Slack.of(query)
+    decisions, label = best(scores), labels.long().unsqueeze(1)
+    top, own = scores.gather(1, decisions.unsqueeze(1)), scores.gather(1, label)
+    array = _array(scores)
+    doubtful = np.count_nonzero(array >= _array(top - slack.apart(top, gives)), axis=1) > 1
+    found = {"decisions": decisions}
+    if scores.shape[1] >= 5:
+        room = slack.apart(own, gives)
+        top5 = np.count_nonzero(array >= _array(own - room), axis=1) <= 5
+        some = np.flatnonzero(~top5)
+        doubtful[some] |= np.count_nonzero(array[some] > _array(own + room)[some], axis=1) < 5
+        found["top5"] = torch.from_numpy(top5)
+    return found | _nearly(scores, gives, decisions, labels), _where(doubtful)
+
+
+def _exactly(scores: Tensor, gives: str, decisions: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    log = log_of(scores, gives)
+    label = labels.long().unsqueeze(1)
+    probability = log.exp()
+    own = probability.gather(1, label).squeeze(1)
+    return {
+        "confidence": probability.gather(1, decisions.unsqueeze(1)).squeeze(1),
+        "nll": -log.gather(1, label).squeeze(1),
+        "brier": probability.square().sum(-1) - 2 * own + 1,
+    }
+
+
+def _nearly(scores: Tensor, gives: str, decisions: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """As ``_exactly``, with one exponential per class in float32; what is left per sample is done in float64."""
+    scores, label, answer = scores.float(), labels.long().unsqueeze(1), decisions.unsqueeze(1)
+    own = scores.gather(1, label).squeeze(1).double()
+    top = scores.gather(1, answer).squeeze(1).double()
+    if gives == "probabilities":
+        _check_probabilities(scores, scores.sum(-1))
+        squares = torch.linalg.vector_norm(scores, dim=-1).double().square()
+        nll = -own.clamp_min(torch.finfo(torch.float64).tiny).log()
+        return {"confidence": top, "nll": nll, "brier": squares - 2 * own + 1}
+    size = (scores - top.float().unsqueeze(1)).exp_()
+    total = size.sum(-1).double()
+    squares = torch.linalg.vector_norm(size, dim=-1).double().square() / total.square()
+    nll = total.log() - (own - top)
+    return {"confidence": 1 / total, "nll": nll, "brier": squares - 2 * torch.exp(-nll) + 1}
 
 
 def measured(sample: dict[str, Tensor], labels: Tensor) -> dict[str, float | None]:

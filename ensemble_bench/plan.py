@@ -68,14 +68,6 @@ def _conditions(request: Request) -> tuple[tuple[Condition, ...], dict[str, Suit
     return (CLEAN, *conditions), suites
 
 
-def _strategies(request: Request, pool: Sequence[Backbone]) -> tuple[str, ...]:
-    groups = {"default": strategies.DEFAULT, "all": list(strategies.registry)}
-    every: dict[str, None] = {}
-    for text in selection.chosen(request.strategies, list(strategies.registry), groups, "strategy"):
-        every |= dict.fromkeys([f"single:{backbone.id}" for backbone in pool] if text == "single" else [text])
-    return tuple(every)
-
-
 def planned(request: Request) -> Plan:
     """The plan of a request; every name in it is looked up, nothing else is done."""
     for path in request.plugins:
@@ -90,7 +82,7 @@ def planned(request: Request) -> Plan:
         tasks=tuple(tasks),
         collections={name: len(members) for name, members in catalogue.collections.items()},
         backbones=tuple(pool),
-        strategies=_strategies(request, pool),
+        strategies=strategies.chosen(request.strategies, [backbone.id for backbone in pool]),
         conditions=conditions,
         suites=suites,
     )

@@ -325,18 +325,9 @@ class Results:
         """
         if not records:
             return 0
+        _fit_together(records, predictions)
         cell = records[0].cell
-        done = [record for record in records if record.status == "done"]
-        if len({(record.question, record.cell) for record in records}) > 1:
-            raise BadRecord("records appended together must be the draws of one cell.")
-        if bool(done) != (predictions is not None):
-            raise BadRecord(f"{records[0].strategy} on {records[0].task}: done records come with predictions, others without.")
         if predictions is not None:
-            draws = sorted(-1 if record.draw is None else record.draw for record in done)
-            if draws != sorted(predictions.draws.tolist()) or len(done) != len(records):
-                raise BadRecord(f"{records[0].strategy} on {records[0].task}: predictions and records are of different draws.")
-            if any(record.n != len(predictions.ids) for record in done):
-                raise BadRecord(f"{records[0].strategy} on {records[0].task}: predictions and records differ in samples.")
             records = [dataclasses.replace(record, predictions=place(cell)) for record in records]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -434,6 +425,47 @@ class Results:
                         f"{self.folder} holds results with {name} {shown(held[name])}, this run has {name} {shown(value)}: "
                         f"give another folder with -o, or the same {name}."
                     )
+
+
+class Held(Results):
+    """Results that are kept in memory only: of what is measured, shown and not kept. ``name`` stands where a folder would."""
+
+    def __init__(self, name: str) -> None:
+        self.folder = Path(name)
+        self._cells = {}
+        self._predictions: dict[str, Predictions] = {}
+
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset(record.key for record in self.records if record.status != "failed")
+
+    def append(self, records: Sequence[Record], predictions: Predictions | None = None) -> int:
+        if not records:
+            return 0
+        _fit_together(records, predictions)
+        for record in records:
+            self._take(record)
+        if predictions is not None:
+            self._predictions[records[0].cell] = predictions
+        return len(records)
+
+    def predictions(self, cell: str) -> Predictions:
+        return self._predictions[cell]
+
+
+def _fit_together(records: Sequence[Record], predictions: Predictions | None) -> None:
+    """Raise ``BadRecord`` unless these are the draws of one cell, with predictions where they are done."""
+    done = [record for record in records if record.status == "done"]
+    if len({(record.question, record.cell) for record in records}) > 1:
+        raise BadRecord("records appended together must be the draws of one cell.")
+    if bool(done) != (predictions is not None):
+        raise BadRecord(f"{records[0].strategy} on {records[0].task}: done records come with predictions, others without.")
+    if predictions is not None:
+        draws = sorted(-1 if record.draw is None else record.draw for record in done)
+        if draws != sorted(predictions.draws.tolist()) or len(done) != len(records):
+            raise BadRecord(f"{records[0].strategy} on {records[0].task}: predictions and records are of different draws.")
+        if any(record.n != len(predictions.ids) for record in done):
+            raise BadRecord(f"{records[0].strategy} on {records[0].task}: predictions and records differ in samples.")
 
 
 def _whole(cell: Mapping[int | None, Record]) -> bool:

@@ -29,6 +29,7 @@ from ensemble_bench.plan import Plan, planned, samples
 from ensemble_bench.progress import Advance, Progress
 from ensemble_bench.records import Predictions, Record, Results, edition
 from ensemble_bench.request import Request, read
+from ensemble_bench.sources.base import Index, checked
 from ensemble_bench.statistics import Resamples, interval
 from ensemble_bench.store import Store
 from ensemble_bench.strategies import registry
@@ -141,6 +142,17 @@ def cube(request: Request, *, split: str = "test", draw: int = 0) -> Cube:
     if not supports:
         raise BadOption(f"{task.name} has no train split to draw a support from.")
     return supports[draw]
+
+
+def cubes(request: Request, progress: Progress | None = None) -> dict[str, Cube]:
+    """The labelled cube of each split of the one task that a request names, with all its samples: test first."""
+    plan = planned(request)
+    if len(plan.tasks) != 1:
+        raise BadOption(f"cubes are of one task, and {', '.join(request.tasks)} are {len(plan.tasks)}.")
+    task = plan.tasks[0]
+    work = _Work(plan.changed(strategies=()), progress or Progress())
+    source = work.shown[task.name].source
+    return {split: work.cube(task, split, checked(source, split)) for split in sorted(task.counts)}
 
 
 def measure(strategy: str | Strategy, query: Cube, support: Cube | None = None) -> tuple[dict[str, float | None], str]:
@@ -331,10 +343,10 @@ class _Work:
         made = {str(view.condition): partial(cube, view) for view in good if view.condition not in failed}
         return Queries(made, failed={condition: f"{task.name}: {error}" for condition, error in failed.items()})
 
-    def cube(self, task: Task, split: str) -> Cube:
-        """The labelled cube of the clean samples of a split."""
+    def cube(self, task: Task, split: str, index: Index | None = None) -> Cube:
+        """The labelled cube of the clean samples of a split: of those that are shown, or of these."""
         shown = self.shown[task.name]
-        index = shown.query if split == "test" else shown.support
+        index = index or (shown.query if split == "test" else shown.support)
         view = View(said=shown.source.said(split))
         missing = sum(self.embedder.missing(task, split, index.ids, said=view.said).values())
         with self._step(f"{task.name}: {split} images x {len(self.plan.backbones)} backbones", missing) as advance:

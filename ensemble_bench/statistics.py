@@ -17,6 +17,8 @@ LEVEL = 0.95
 POWER = 0.8
 BINS = 15
 _AT_ONCE = 1 << 24  # numbers in one array of weights or columns: 128 MB
+_BLOCK = 1 << 22  # weights in memory at once where there are more than that
+_PACKED = 1 << 27  # weights that are kept a byte each
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
@@ -30,11 +32,14 @@ def _picks(name: str, count: int, items: int) -> Iterator[NDArray[np.int64]]:
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "big")
     bits = np.random.PCG64(seed)
-    block = max(1, min(count, _AT_ONCE // items))
+    block = max(1, min(count, (_AT_ONCE if count * items <= _AT_ONCE else _BLOCK) // items))
     for start in range(0, count, block):
         rows = min(block, count - start)
-        picked = ((bits.random_raw(rows * items) >> np.uint64(32)) * np.uint64(items)) >> np.uint64(32)
-        yield picked.astype(np.int64).reshape(rows, items)
+        picked = bits.random_raw(rows * items)
+        picked >>= np.uint64(32)
+        picked *= np.uint64(items)
+        picked >>= np.uint64(32)
+        yield picked.view(np.int64).reshape(rows, items)
 
 
 def _times(picked: NDArray[np.int64], kinds: int) -> Floats:
@@ -58,17 +63,27 @@ class Resamples:
         self.name = name
         self.count = count
 
+    def _blocks(self) -> Iterator[Floats]:
+        return (_times(picked, self.samples) for picked in _picks(self.name, self.count, self.samples))
+
     @cached_property
     def _kept(self) -> list[Floats]:
-        return [_times(picked, self.samples) for picked in _picks(self.name, self.count, self.samples)]
+        return list(self._blocks())
+
+    @cached_property
+    def _packed(self) -> list[NDArray[np.uint8]]:
+        found = []
+        for block in self._blocks():
+            assert block.max() < 256, "of thousands of images, one was picked more than 255 times"
+            found.append(block.astype(np.uint8))
+        return found
 
     def _weights(self) -> Iterator[tuple[slice, Floats]]:
         """How often each image is picked, float64 [rows, s], with the rows they are; kept where that is small."""
-        small = self.count * self.samples <= _AT_ONCE
-        every = (_times(picked, self.samples) for picked in _picks(self.name, self.count, self.samples))
-        blocks = self._kept if small else every
+        size = self.count * self.samples
+        packed = (block.astype(np.float64) for block in self._packed) if _AT_ONCE < size <= _PACKED else None
         start = 0
-        for block in blocks:
+        for block in self._kept if size <= _AT_ONCE else packed or self._blocks():
             yield slice(start, start + len(block)), block
             start += len(block)
 

@@ -22,12 +22,14 @@ def cube(**changes: Any) -> Cube:
 
 def test_it_says_what_it_has() -> None:
     features = [torch.ones(2, 4), torch.ones(2, 5)]
-    assert cube().has == {"logits", "probabilities", "decisions"}
-    assert cube(features=features).has == {"logits", "probabilities", "decisions", "features"}
-    assert cube(logits=None, probabilities=LOGITS.softmax(-1)).has == {"probabilities", "decisions"}
-    assert cube(logits=None, decisions=torch.zeros(2, 2, dtype=torch.long)).has == {"decisions"}
+    assert cube().has == {"logits", "probabilities", "confidence", "decisions"}
+    assert cube(features=features).has == {"logits", "probabilities", "confidence", "decisions", "features"}
+    assert cube(logits=None, probabilities=LOGITS.softmax(-1)).has == {"probabilities", "confidence", "decisions"}
+    bare = {"logits": None, "decisions": torch.zeros(2, 2, dtype=torch.long)}
+    assert cube(**bare).has == {"decisions"}
+    assert cube(**bare, confidence=torch.zeros(2, 2)).has == {"decisions", "confidence"}
     assert cube().shape == (2, 2, 3)
-    assert repr(cube()) == "Cube(2 backbones, 2 samples, 3 classes, has decisions, logits, probabilities, blind)"
+    assert repr(cube()) == "Cube(2 backbones, 2 samples, 3 classes, has confidence, decisions, logits, probabilities, blind)"
 
 
 def test_richer_forms_give_the_poorer_ones() -> None:
@@ -42,7 +44,7 @@ def test_heads_give_cosine_times_scale() -> None:
     features = [torch.tensor([[3.0, 4.0], [0.0, 2.0]])]
     heads = [torch.tensor([[10.0, 0.0], [0.0, 10.0]])]
     lazy = Cube(backbones=["a"], classes=["x", "y"], ids=["1", "2"], features=features, heads=heads)
-    assert lazy.has == {"logits", "probabilities", "decisions", "features"}
+    assert lazy.has == {"logits", "probabilities", "confidence", "decisions", "features"}
     assert torch.allclose(lazy.logits, torch.tensor([[[6.0, 8.0], [0.0, 10.0]]]))
     assert torch.equal(torch.cat([part.logits for part in lazy.chunks(1)], 1), lazy.logits)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
 
 from ensemble_bench.errors import BenchError
 
-# Each verb is a module of this package with the same name; what it says of itself stands here, so that help loads nothing.
+# Each verb is a module of this package with the same name, an underscore behind it where that is a keyword; what it says of
+# itself stands here, so that help loads nothing.
 VERBS = {
     "run": "evaluate backbones and strategies on tasks, print the board",
     "board": "print the board of one or more results folders",
@@ -18,6 +20,10 @@ VERBS = {
     "claims": "check the claims of the paper on results folders",
     "ls": "list tasks, collections, backbones, pools, strategies or corruptions",
     "show": "print everything known about one of them",
+    "evaluate": "strategies on a prediction archive: no images, no weights",
+    "import": "check a prediction archive and keep it under a name",
+    "export": "write a prediction archive from a task",
+    "new": "write a distribution to start from: a strategy of your own",
     "corrupt": "write a corrupted copy of a folder of pictures or a webdataset",
     "report": "write one HTML page about results: to look at, to show, to send",
     "check": "hold results against a baseline: exit 1 if something got worse",
@@ -61,7 +67,8 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         from ensemble_bench.registry import near
 
         raise UnknownName(f"there is no verb {verb!r}.{near(verb, [*VERBS, *ALIASES])}")
-    module = importlib.import_module(f"ensemble_bench.cli.{verb}")
+    name = f"{verb}_" if keyword.iskeyword(verb) else verb
+    module = importlib.import_module(f"ensemble_bench.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"ensemble-bench {verb}",
         description=module.__doc__,

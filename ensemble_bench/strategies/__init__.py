@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ensemble_bench import selection
 from ensemble_bench.registry import Registry, Row
 
 
@@ -26,7 +29,7 @@ registry = Registry(
         "vote-top3": _row(
             "vote:VoteTop3", "static", "none", "probabilities", "Each backbone votes for its three best classes."
         ),
-        "confidence": _row("confidence:Confidence", "static", "none", "probabilities", "The most confident backbone answers."),
+        "confidence": _row("confidence:Confidence", "static", "none", "confidence", "The most confident backbone answers."),
         "mean-probability": _row(
             "mean_probability:MeanProbability", "static", "none", "probabilities", "Mean of the backbones' probabilities."
         ),
@@ -95,3 +98,12 @@ DEFAULT: tuple[str, ...] = (
     "oracle-best-single",
 )
 """What ``run`` runs when not told otherwise, in the order of the board."""
+
+
+def chosen(asked: Sequence[str], backbones: Sequence[str]) -> tuple[str, ...]:
+    """Texts of the strategies that names, globs, ``default`` and ``all`` mean; ``single`` is one of each backbone."""
+    groups = {"default": DEFAULT, "all": list(registry)}
+    every: dict[str, None] = {}
+    for text in selection.chosen(asked, list(registry), groups, "strategy"):
+        every |= dict.fromkeys([f"single:{name}" for name in backbones] if text == "single" else [text])
+    return tuple(every)

@@ -35,7 +35,9 @@ class Strategy(ABC):
     in ``cube.py``); ``gives`` says what its scores are: ``votes`` (only their order means something), ``probabilities`` (rows
     sum to one within 1e-4), or ``logits`` (softmax gives probabilities). What is not declared promises least. ``convex`` is
     True where a unanimous decision of the backbones is always kept and a single backbone stays itself; where it is False,
-    ``convex_reason`` says why. ``transductive`` strategies want the whole query in one call.
+    ``convex_reason`` says why. ``transductive`` strategies want the whole query in one call. ``rough`` may be True where scores
+    are convex combinations over backbones of what ``metrics`` gives as posteriors or means of them: of a long query they are
+    then made in single precision first, and again in double precision wherever that may change an answer.
 
     Learnt state is made of tensors, numbers, strings and tuples of them, so that a fit can be saved without pickle. A field
     called ``seed`` is set by the runner and is no part of the name.
@@ -49,6 +51,7 @@ class Strategy(ABC):
     convex: ClassVar[bool] = True
     convex_reason: ClassVar[str] = ""
     transductive: ClassVar[bool] = False
+    rough: ClassVar[bool] = False
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -72,6 +75,17 @@ class Strategy(ABC):
     def used(self, query: Cube) -> Tensor:
         """Which backbones each sample really needed, bool [b, s]: all, unless the strategy says less."""
         return torch.ones(len(query.backbones), len(query), dtype=torch.bool)
+
+    def wants_whole(self) -> bool:
+        """Whether, with these parameters, it wants the whole query at once: ``transductive``, unless a parameter decides it."""
+        return self.transductive
+
+    def settled(self, query: Cube) -> Strategy | None:
+        """The strategy that answers any part of ``query`` as this one does within the whole; None if only the whole will do.
+
+        It may ask for the decisions, and if it is an oracle for the labels, of the whole query; more may not fit into memory.
+        """
+        return None if self.wants_whole() else self
 
     def keeps_unanimous(self) -> bool:
         """Whether, with these parameters, a unanimous decision is always kept: ``convex``, unless a parameter decides it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from ensemble_bench.cube import Cube
@@ -12,16 +13,25 @@ from ensemble_bench.metrics import log_posteriors
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.single import alone, only_used
 
+AT_ONCE = 1024  # samples whose posteriors are in memory together
+
 
 def best(cube: Cube) -> str:
     """Id of the backbone with the most right decisions; ties go to the lower NLL where there are probabilities, then by id."""
     cube = cube.canonical()
-    right = (cube.decisions == cube.labels).sum(1).tolist()
-    nll = [0.0] * len(right)
-    if "probabilities" in cube.has:
-        index = cube.labels.expand(len(right), -1).unsqueeze(-1)
-        nll = (-log_posteriors(cube).gather(-1, index)).sum((1, 2)).tolist()
-    return cube.backbones[min(range(len(right)), key=lambda i: (-right[i], nll[i]))]
+    right = (cube.decisions == cube.labels).sum(1)
+    first = [name for name, count in zip(cube.backbones, right.tolist(), strict=True) if count == int(right.max())]
+    if len(first) == 1 or "probabilities" not in cube.has:
+        return first[0]
+    cube = cube.only(first)
+    nll = torch.cat([_nll(part) for part in cube.chunks(AT_ONCE)], 1).sum(1).tolist()
+    return first[min(range(len(first)), key=nll.__getitem__)]
+
+
+def _nll(cube: Cube) -> Tensor:
+    """Of each backbone on each sample, float64 [b, s]."""
+    index = cube.labels.expand(len(cube.backbones), -1).unsqueeze(-1)
+    return -log_posteriors(cube).gather(-1, index).squeeze(-1)
 
 
 @dataclass(eq=False)

@@ -9,25 +9,40 @@ import torch
 from torch import Tensor
 
 from ensemble_bench.cube import Cube
-from ensemble_bench.metrics import posteriors
+from ensemble_bench.metrics import confidences, posteriors
 from ensemble_bench.strategies.base import Strategy
+from ensemble_bench.strategies.single import ballots
 
 
-def most_confident(probabilities: Tensor) -> Tensor:
-    """Of [b, s, c], for each sample the row with the highest maximum, [s, c]; exactly equal ones share by their mean."""
-    top = probabilities.amax(-1)
-    chosen = (top == top.amax(0)).to(probabilities)
-    return torch.einsum("bs,bsc->sc", chosen / chosen.sum(0), probabilities)
+def most_confident(probabilities: Tensor, top: Tensor | None = None) -> Tensor:
+    """Of [b, s, c], for each sample the row with the highest maximum, [s, c]; exactly equal ones share by their mean.
+
+    ``top`` [b, s] are the maxima where they are known more precisely.
+    """
+    top = probabilities.amax(-1) if top is None else top
+    chosen = top == top.amax(0)
+    scores = probabilities[chosen.int().argmax(0), torch.arange(chosen.shape[1])]
+    shared = (chosen.sum(0) > 1).nonzero().squeeze(1)
+    if len(shared):
+        share = chosen[:, shared].to(probabilities)
+        scores[shared] = torch.einsum("bs,bsc->sc", share / share.sum(0), probabilities[:, shared])
+    return scores
 
 
 @dataclass(eq=False)
 class Confidence(Strategy):
-    """Probabilities of the backbone whose highest probability is highest; exactly equal ones share by their mean."""
+    """Probabilities of the backbone whose highest probability is highest; exactly equal ones share by their mean.
+
+    Where only decisions and their confidence are known, the decision of that backbone; equal ones share the vote.
+    """
 
     family: ClassVar[str] = "static"
-    needs: ClassVar[tuple[str, ...]] = ("probabilities",)
+    needs: ClassVar[tuple[str, ...]] = ("confidence",)
     gives: ClassVar[str] = "probabilities"
+    rough: ClassVar[bool] = True
 
     def predict(self, query: Cube) -> Tensor:
-        scores = most_confident(posteriors(query))
+        if "probabilities" not in query.has:
+            return most_confident(ballots(query.by_backbone()), confidences(query))
+        scores = most_confident(posteriors(query), confidences(query))
         return scores / scores.sum(-1, keepdim=True)  # an archive's rounded rows need not sum to one

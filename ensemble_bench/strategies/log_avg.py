@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ensemble_bench.cube import Cube
-from ensemble_bench.metrics import log_posteriors
+from ensemble_bench.metrics import mean_log_probability
 from ensemble_bench.strategies.base import Strategy
 
 
@@ -19,6 +19,7 @@ class LogAvg(Strategy):
     family: ClassVar[str] = "static"
     needs: ClassVar[tuple[str, ...]] = ("probabilities",)
     gives: ClassVar[str] = "logits"
+    rough: ClassVar[bool] = True
 
     def predict(self, query: Cube) -> Tensor:
-        return log_posteriors(query).mean(0)
+        return mean_log_probability(query)

@@ -19,6 +19,7 @@ class MeanProbability(Strategy):
     family: ClassVar[str] = "static"
     needs: ClassVar[tuple[str, ...]] = ("probabilities",)
     gives: ClassVar[str] = "probabilities"
+    rough: ClassVar[bool] = True
 
     def predict(self, query: Cube) -> Tensor:
         scores = metrics.mean_probability(query)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadOption, Lacking
 from ensemble_bench.strategies.base import Strategy
-from ensemble_bench.strategies.single import ballots
+from ensemble_bench.strategies.single import tally
 
 MOST_SUBSETS = 200_000
 
@@ -61,15 +61,31 @@ class Oracle(Strategy):
         chosen = best_subset(query.decisions == query.labels, self.k)
         return query.only([query.backbones[i] for i in chosen])
 
+    def wants_whole(self) -> bool:
+        return self.k != 0
+
+    def settled(self, query: Cube) -> Strategy:
+        members = self._subset(query).backbones
+        return self if len(members) == len(query.backbones) else _Within(k=self.k, members=members)
+
     def predict(self, query: Cube) -> Tensor:
         labels = query.labels
         pool = self._subset(query)
-        votes = ballots(pool).sum(0)
         right = (pool.decisions == labels).any(0)
-        crown = torch.nn.functional.one_hot(labels, votes.shape[1]) * right.unsqueeze(1)
-        return votes + crown * (len(pool.backbones) + 1)
+        crown = right.unsqueeze(1) * float(len(pool.backbones) + 1)
+        return tally(pool).scatter_add_(1, labels.unsqueeze(1), crown)
 
     def used(self, query: Cube) -> Tensor:
         members = self._subset(query).backbones
         row = torch.tensor([name in members for name in query.backbones])
         return row.unsqueeze(1).expand(-1, len(query)).clone()
+
+
+@dataclass(eq=False)
+class _Within(Oracle):
+    """The oracle of the backbones that have been found to be best."""
+
+    members: tuple[str, ...] = ()
+
+    def _subset(self, query: Cube) -> Cube:
+        return query.only(self.members)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ensemble_bench.cube import Cube
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.best_single import best
-from ensemble_bench.strategies.single import alone, only_used
+from ensemble_bench.strategies.single import Single, alone, only_used
 
 
 @dataclass(eq=False)
@@ -22,6 +22,9 @@ class OracleBestSingle(Strategy):
     needs: ClassVar[tuple[str, ...]] = ("decisions",)
     gives: ClassVar[str] = "logits"
     transductive: ClassVar[bool] = True
+
+    def settled(self, query: Cube) -> Strategy:
+        return Single(backbone=best(query))
 
     def predict(self, query: Cube) -> Tensor:
         return alone(query, best(query))

@@ -30,6 +30,13 @@ def ballots(query: Cube) -> Tensor:
     return (hot * (decisions >= 0).unsqueeze(-1)).float()
 
 
+def tally(query: Cube) -> Tensor:
+    """Number of backbones that decide for each class, float32 [s, c]."""
+    decisions = query.decisions
+    votes = torch.zeros(len(query), len(query.classes))
+    return votes.scatter_add_(1, decisions.clamp_min(0).T, (decisions >= 0).float().T)
+
+
 def only_used(query: Cube, backbone: str) -> Tensor:
     """Bool [b, s], true in the row of one backbone."""
     own = torch.tensor([name == backbone for name in query.backbones])

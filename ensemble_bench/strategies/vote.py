@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ensemble_bench.cube import Cube
+from ensemble_bench.cube import Cube, best
 from ensemble_bench.strategies.base import Strategy
-from ensemble_bench.strategies.single import ballots
+from ensemble_bench.strategies.single import tally
 
 
 @dataclass(eq=False)
@@ -22,7 +22,7 @@ class VoteTop1(Strategy):
     gives: ClassVar[str] = "votes"
 
     def predict(self, query: Cube) -> Tensor:
-        return ballots(query).sum(0)
+        return tally(query)
 
 
 @dataclass(eq=False)
@@ -39,10 +39,11 @@ class VoteTop3(Strategy):
 
     def predict(self, query: Cube) -> Tensor:
         left = (query.logits if "logits" in query.has else query.probabilities).clone()
-        votes = torch.zeros_like(left)
+        votes = left.new_zeros(left.shape[1:])
         k = min(3, left.shape[-1] - 1)
         for place in range(k):
-            best = left.argmax(-1, keepdim=True)
-            votes.scatter_(-1, best, float(k - place) if self.borda else 1.0)
-            left.scatter_(-1, best, -torch.inf)
-        return votes.sum(0)
+            first = best(left) if place else query.decisions
+            worth = torch.full_like(first, k - place if self.borda else 1, dtype=votes.dtype)
+            votes.scatter_add_(1, first.T, worth.T)
+            left.scatter_(-1, first.unsqueeze(-1), -torch.inf)
+        return votes
