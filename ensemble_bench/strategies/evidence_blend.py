@@ -16,8 +16,10 @@ from ensemble_bench.strategies.base import Strategy
 
 COLDEST, HOTTEST = 0.05, 2.0
 STEPS, ENOUGH = 50, 1e-10
-UNSEEN = 0.7
-"""The agreement of two geometries that is assumed where fewer than four examples show neither."""
+UNSEEN = 0.9
+"""The agreement that is assumed where fewer than four examples show none."""
+SURE = 10
+"""How many examples it takes until heads may move half of the way (in variance) that they may move with very many."""
 
 
 def map_weights(terms: Tensor, labels: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
@@ -104,17 +106,17 @@ def agreement(x: Tensor, y: Tensor) -> float:
 class EvidenceBlend(Strategy):
     """The backbones' heads, weighted, plus three readings of the labelled examples, each as far as evidence bears it out.
 
-    ``heads``: sum_b u_b Z_b / B, u most likely on the support under a normal prior around 1 (log-avg).
+    ``heads``: sum_b u_b Z_b / B, u most likely on the support under a normal prior around 1 (log-avg) of variance s / (s + 10).
     ``profiles``: the root probabilities of all backbones side by side (u_b is their temperature too), against class means of
     the examples and ``pseudo`` perfect ones (certain of the class in every backbone). A confusion that heads repeat is learnt.
     ``means``: unit features and centred logits against the class means of the examples.
     ``ridge``: a ridge regression on all of them.
 
     With one example a class nothing can be left out. The first reading then weighs ``profiles``. The second weighs ``means``
-    times the root of the heads' loss on the support (1 = no better than guessing) times the cube of the agreement between
+    times the root of the heads' loss on the support (1 = no better than guessing) times the 12th power of the agreement between
     features and logits on where the examples lie: what features follow that heads do not see is rarely the class. The third
-    weighs 0. With K, all weights are most likely on left-out examples, under a normal prior around the above with deviation
-    1 for heads and ``freedom`` x (1 - 1/K)^4 for readings.
+    weighs 0. With K, all weights are most likely on left-out examples, under the same prior for heads, and for readings
+    under one around the above with deviation ``freedom`` x (1 - 1/K)^4.
 
     Each part of the space is scaled so that two examples are at a squared distance of 1 on average. The time of a fit grows
     with the third power of the support.
@@ -147,8 +149,9 @@ class EvidenceBlend(Strategy):
             raise Lacking("a fit needs at least one labelled example; this support is empty.")
         logits = seen.logits.double()
         terms = logits.permute(1, 2, 0) / b
-        heads = one = torch.ones(b, dtype=torch.float64)
-        heads = map_weights(terms, labels, one, one)
+        one = torch.ones(b, dtype=torch.float64)
+        loose = one * math.sqrt(s / (s + SURE))
+        heads = map_weights(terms, labels, one, loose)
         loss = -(terms @ heads).log_softmax(1)[torch.arange(s), labels].mean()
         doubt = min(1.0, float(loss) / math.log(c)) if c > 1 else 0.0
 
@@ -163,12 +166,12 @@ class EvidenceBlend(Strategy):
         d, perfect = b * c, torch.eye(c, dtype=torch.float64).repeat(1, b) / math.sqrt(b)
         readings = [nearest(x[:, :d], labels, (perfect - self.centre_[:d]) * self.scale_[:d], self.pseudo)]
         readings.append(nearest(x[:, d:], labels, torch.zeros(c, x.shape[1] - d, dtype=x.dtype), 0.0))
-        weights = torch.tensor([self.profiles, self.means * doubt**0.5 * agreement(*parts[1:]) ** 3, 0.0], dtype=torch.float64)
+        weights = torch.tensor([self.profiles, self.means * doubt**0.5 * agreement(*parts[1:]) ** 12, 0.0], dtype=torch.float64)
         spread = self.freedom * (1 - len(labels.unique()) / s) ** 4
         if spread > 0:
             readings.append(ridge(x, labels, c, self.penalty))
             every = torch.cat([terms, torch.stack([reading.loo for reading in readings], dim=2)], dim=2)
-            found = map_weights(every, labels, torch.cat([one, weights]), torch.cat([one, torch.full((3,), spread).double()]))
+            found = map_weights(every, labels, torch.cat([one, weights]), torch.cat([loose, torch.full((3,), spread).double()]))
             heads, weights = found[:b], found[b:]
         self.heads_, self.weights_ = heads / b, weights
         self.into_, self.bias_ = torch.zeros(x.shape[1], c, dtype=x.dtype), torch.zeros(c, dtype=x.dtype)
