@@ -16,6 +16,7 @@ from ensemble_bench.strategies.base import Strategy
 
 COLDEST, HOTTEST = 0.05, 2.0
 STEPS, ENOUGH = 50, 1e-10
+NOTHING = 1e-30
 UNSEEN = 0.9
 """The agreement that is assumed where fewer than four examples show none."""
 SURE = 10
@@ -93,13 +94,14 @@ def agreement(x: Tensor, y: Tensor) -> float:
     n = len(x)
     if n < 4:
         return UNSEEN
+    x, y = x - x.mean(0), y - y.mean(0)  # changes nothing but rounding
     one, two = (gram - gram.diag().diag() for gram in (x @ x.T, y @ y.T))
 
     def hsic(a: Tensor, b: Tensor) -> float:
         return float((a * b).sum() + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a.sum(0) @ b.sum(0)) / (n - 2))
 
     below = hsic(one, one) * hsic(two, two)
-    return min(1.0, max(0.0, hsic(one, two)) / math.sqrt(below)) if below > 0 else 0.0
+    return min(1.0, max(0.0, hsic(one, two)) / math.sqrt(below)) if below > NOTHING else 0.0
 
 
 @dataclass(eq=False)
