@@ -69,6 +69,13 @@ registry = Registry(
             "logits features",
             "A small network gives each backbone a temperature per image.",
         ),
+        "evidence-blend": _row(
+            "evidence_blend:EvidenceBlend",
+            "adaptive",
+            "support",
+            "logits features",
+            "Heads and labelled examples, each weighted as the support bears it out.",
+        ),
         "oracle": _row("oracle:Oracle", "oracle", "query", "decisions", "Right wherever any backbone is right: a ceiling."),
         "oracle-best-single": _row(
             "oracle_best_single:OracleBestSingle",
@@ -94,6 +101,7 @@ DEFAULT: tuple[str, ...] = (
     "super-learner",
     "nlc",
     "nlc:form=weight",
+    "evidence-blend",
     "oracle",
     "oracle-best-single",
 )
