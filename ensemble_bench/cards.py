@@ -14,7 +14,7 @@ from typing import Any
 from ensemble_bench.errors import BadCard, BadPlugin
 from ensemble_bench.registry import near
 
-KINDS = ("tasks", "corruptions")
+KINDS = ("tasks", "collections", "corruptions")
 
 
 def folder(kind: str) -> Path:
@@ -48,7 +48,7 @@ def find(kind: str, more: Iterable[Path] = ()) -> dict[str, Path]:
         if not place.is_dir():
             raise BadCard(f"{place} is not a folder: --cards wants one that holds {' or '.join(f'{k}/' for k in KINDS)}.")
         if not any((place / k).is_dir() for k in KINDS):
-            raise BadCard(f"{place} holds neither {' nor '.join(f'{k}/' for k in KINDS)}: put the cards into one of these.")
+            raise BadCard(f"{place} holds none of {', '.join(f'{k}/' for k in KINDS)}: put the cards into one of these.")
         folders.append(place / kind)
     found: dict[str, Path] = {}
     for place in folders:
@@ -82,6 +82,10 @@ class Card:
         """The error that ``key`` is not as it must be."""
         return BadCard(f"{self.path}: {key!r} {sentence}")
 
+    def has(self, key: str) -> bool:
+        """Whether the card says anything of ``key``."""
+        return key in self._data
+
     def _value(self, key: str, kind: type, wanted: str, default: Any) -> Any:
         self._seen.add(key)
         if key not in self._data:
@@ -107,6 +111,18 @@ class Card:
             raise self.wrong(key, f"must be at least {low}, not {value}.")
         return value
 
+    def boolean(self, key: str, default: bool) -> bool:
+        """True or false, or the default where the key is absent."""
+        value: bool = self._value(key, bool, "true or false", default)
+        return value
+
+    def choice(self, key: str, allowed: Sequence[str], default: str) -> str:
+        """One of the allowed texts, or the default where the key is absent."""
+        value = self.text(key, default)
+        if value not in allowed:
+            raise self.wrong(key, f"must be one of {', '.join(allowed)}, not {value!r}.")
+        return value
+
     def integers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
         """A list of whole numbers, not empty, none twice; or the default where the key is absent."""
         values: Sequence[Any] = self._value(key, list, "a list of whole numbers", [*default])
@@ -117,10 +133,10 @@ class Card:
                 raise self.wrong(key, f"must hold whole numbers, not {value!r}.")
         return tuple(values)
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings, none empty, none twice."""
-        values: Sequence[Any] = self._value(key, list, "a list of texts", None)
-        if not values:
+    def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+        """A list of strings, none empty, none twice; or the default where the key is absent."""
+        values: Sequence[Any] = self._value(key, list, "a list of texts", default)
+        if not values and key in self._data:
             raise self.wrong(key, "must not be empty.")
         for value in values:
             if not isinstance(value, str) or not value.strip():
@@ -129,9 +145,9 @@ class Card:
                 raise self.wrong(key, f"holds {value!r} more than once.")
         return tuple(values)
 
-    def table(self, key: str) -> Mapping[str, Any]:
-        """A table, as it stands."""
-        value: Mapping[str, Any] = self._value(key, dict, "a table", None)
+    def table(self, key: str, default: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        """A table, as it stands; or the default where the key is absent."""
+        value: Mapping[str, Any] = self._value(key, dict, "a table", default)
         return value
 
     def end(self) -> None:

@@ -447,13 +447,27 @@ class Embedder:
         features = self.view(task, source, split, ids, view or View(condition, alter), progress=progress)
         return Cube(
             backbones=list(features),
-            classes=task.classes,
+            classes=distinct(task.classes),
             ids=ids,
             features=list(features.values()),
             heads=[heads[name] for name in features],
             labels=None if labels is None else torch.tensor(labels),
             gflops=torch.tensor([costs[name] for name in features], dtype=torch.float64),
         )
+
+
+def distinct(classes: Sequence[str]) -> list[str]:
+    """Class names that differ: one that comes again gets its place, as two of ImageNet's do in CLIP_benchmark's list.
+
+    >>> distinct(["crane", "ant", "crane"])
+    ['crane', 'ant', 'crane #2']
+    """
+    seen: set[str] = set()
+    found = []
+    for place, name in enumerate(classes):
+        found.append(f"{name} #{place}" if name in seen else name)
+        seen.add(name)
+    return found
 
 
 def cores() -> int:

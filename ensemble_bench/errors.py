@@ -43,6 +43,10 @@ class BadData(BenchError):
     """A data set that is not what its card says: counts, labels, digest, splits."""
 
 
+class TooFew(BadData):
+    """A class has fewer training examples than were asked for: ask for fewer."""
+
+
 class BadRecord(BenchError):
     """A results folder or record that cannot be read, or that belongs to another configuration."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from ensemble_bench.errors import BadData, BadOption
+from ensemble_bench.errors import BadData, BadOption, TooFew
 
 
 def _rank(text: str) -> bytes:
@@ -26,7 +26,7 @@ def draw(ids: Sequence[str], labels: Sequence[int], classes: Sequence[str], shot
     support = []
     for name, own in zip(classes, places, strict=True):
         if len(own) < shots:
-            raise BadData(
+            raise TooFew(
                 f"the class {name!r} has {len(own)} training examples, fewer than --shots {shots}: ask for {len(own)} at most."
             )
         support += sorted(own, key=lambda place: _rank(f"{seed}/{number}/{name}/{ids[place]}"))[:shots]

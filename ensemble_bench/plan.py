@@ -12,7 +12,7 @@ from ensemble_bench import backbones, fewshot, selection, sources, strategies
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.corrupt import suite
 from ensemble_bench.corrupt.suite import Suite
-from ensemble_bench.errors import BadOption, BenchError
+from ensemble_bench.errors import BadCard, BadData, BadOption, BenchError, Missing, TooFew
 from ensemble_bench.request import Request
 from ensemble_bench.sources.base import Index, Source, checked
 from ensemble_bench.strategies.plugin import add_file
@@ -22,13 +22,19 @@ if TYPE_CHECKING:
     from ensemble_bench.backbones.base import Backbone
 
 
+MULTILABEL = "several labels may be right for one image, and mean average precision is not measured yet"
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Tasks, backbones, strategies (canonical texts) and conditions of one run, in order; clean comes first."""
+    """Tasks, backbones, strategies (canonical texts) and conditions of one run, in order; clean comes first.
+
+    ``belongs`` says of each task which collections it is in, and over how many tasks a mean of each is.
+    """
 
     request: Request
     tasks: tuple[Task, ...]
-    collections: Mapping[str, int]
+    belongs: Mapping[str, Mapping[str, int]]
     backbones: tuple[Backbone, ...]
     strategies: tuple[str, ...]
     conditions: tuple[Condition, ...]
@@ -80,7 +86,7 @@ def planned(request: Request) -> Plan:
     return Plan(
         request=request,
         tasks=tuple(tasks),
-        collections={name: len(members) for name, members in catalogue.collections.items()},
+        belongs={task.name: catalogue.belongs(task.name) for task in tasks},
         backbones=tuple(pool),
         strategies=strategies.chosen(request.strategies, [backbone.id for backbone in pool]),
         conditions=conditions,
@@ -90,11 +96,20 @@ def planned(request: Request) -> Plan:
 
 @dataclass(frozen=True)
 class Samples:
-    """Which samples of a task are shown: the query, and the support of each draw (none where there is no train split)."""
+    """Which samples of a task are shown: the query, and the support of each draw (none where nobody has labelled examples).
 
+    ``task`` has its class names and templates, also those that came with the data. The support is of the train split of
+    ``lender``, mostly the task itself, and its labels are places in the classes of ``task``. Where there is no support,
+    ``unsupported`` says why nobody can give one, or ``withheld`` why it cannot be had now.
+    """
+
+    task: Task
     source: Source
     query: Index
-    supports: tuple[Index, ...]
+    supports: tuple[Index, ...] = ()
+    lender: Source | None = None
+    unsupported: str = ""
+    withheld: str = ""
 
     @property
     def support(self) -> Index:
@@ -102,24 +117,85 @@ class Samples:
         found = dict(pair for part in self.supports for pair in zip(part.ids, part.labels, strict=True))
         return Index(tuple(found), tuple(found.values()))
 
+    @property
+    def lent(self) -> Task:
+        """Whose train pictures the support is of, asked with the classes and templates of ``task``."""
+        whose = self.task if self.lender is None else self.lender.task
+        return dataclasses.replace(self.task, name=whose.name, version=whose.version)
+
 
 def _taken(index: Index, places: Sequence[int]) -> Index:
     return Index(tuple(index.ids[place] for place in places), tuple(index.labels[place] for place in places))
 
 
-def samples(task: Task, request: Request) -> Samples:
-    """The samples of a task that a request asks for; a class with too few of them, or an overlap of splits, is an error."""
+def completed(task: Task) -> Source:
+    """The source of a task that has its names; those that come with the data are read from there."""
     source = sources.of(task)
+    if task.trouble:
+        raise BadData(task.trouble)
+    if "source" not in (task.classes_from, task.templates_from):
+        return source
+    names = getattr(source, "names", None)
+    found = names() if names is not None else None
+    if found is None:
+        raise BadCard(f"the card of {task.name}: its names come with the data, and its source {task.source!r} brings none.")
+    return sources.of(task.with_names(*found))
+
+
+def samples(task: Task, request: Request) -> Samples:
+    """The samples of a task that a request asks for; a class with too few of them, or an overlap of splits, is an error.
+
+    A support that cannot be had because it is not fetched or is broken leaves the query alone: only learners lack it.
+    """
+    source = completed(task)
+    task = source.task
     test = checked(source, "test")
     query = _taken(test, fewshot.limited(test.ids, request.limit))
+    if "train" not in task.splits and task.support is None:
+        return Samples(task, source, query, unsupported=task.unsupported)
+    try:
+        lender, train = _lent(task, source, test, request)
+    except TooFew:
+        raise
+    except (Missing, BadData) as error:
+        if "train" in task.splits and not isinstance(error, Missing):
+            raise
+        return Samples(task, source, query, withheld=str(error))
     supports = []
-    if "train" in task.counts:
+    for number in range(request.draws):
+        try:
+            places = fewshot.draw(train.ids, train.labels, task.classes, request.shots, seed=request.seed, number=number)
+        except BenchError as error:
+            raise type(error)(f"{task.name}: {error}") from None
+        supports.append(_taken(train, places))
+    return Samples(task, source, query, tuple(supports), lender)
+
+
+def gathered(plan: Plan) -> tuple[dict[str, Samples], dict[str, tuple[str, str]]]:
+    """The samples of the tasks that have them, by name; and for the others whether they failed or do not apply, and why."""
+    found: dict[str, Samples] = {}
+    absent: dict[str, tuple[str, str]] = {}
+    for task in plan.tasks:
+        if task.kind != "classification":
+            absent[task.name] = "not-applicable", f"{task.name} is {task.kind}: {MULTILABEL}"
+            continue
+        try:
+            found[task.name] = samples(task, plan.request)
+        except TooFew:
+            raise
+        except (Missing, BadData) as error:
+            absent[task.name] = "failed", str(error)
+    return found, absent
+
+
+def _lent(task: Task, source: Source, test: Index, request: Request) -> tuple[Source, Index]:
+    """The source of the support, and its training samples that are of our classes, labelled as ours."""
+    if task.support is None:
         train = checked(source, "train")
         fewshot.check_disjoint(train.ids, test.ids, task.name)
-        for number in range(request.draws):
-            try:
-                places = fewshot.draw(train.ids, train.labels, task.classes, request.shots, seed=request.seed, number=number)
-            except BenchError as error:
-                raise type(error)(f"{task.name}: {error}") from None
-            supports.append(_taken(train, places))
-    return Samples(source, query, tuple(supports))
+        return source, train
+    lender = completed(Catalogue(request.cards).task(task.support.task))
+    theirs = checked(lender, "train")
+    ours = task.support.labels(theirs.labels)
+    kept = [(name, label) for name, label in zip(theirs.ids, ours, strict=True) if label is not None]
+    return lender, Index(tuple(name for name, _ in kept), tuple(label for _, label in kept))

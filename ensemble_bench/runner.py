@@ -25,7 +25,7 @@ from ensemble_bench.cube import Cube
 from ensemble_bench.embed import Embedder, View
 from ensemble_bench.errors import BadData, BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
 from ensemble_bench.evaluation import Answer
-from ensemble_bench.plan import Plan, planned, samples
+from ensemble_bench.plan import Plan, Samples, gathered, planned
 from ensemble_bench.progress import Advance, Progress
 from ensemble_bench.records import Predictions, Record, Results, edition
 from ensemble_bench.request import Request, read
@@ -136,6 +136,8 @@ def cube(request: Request, *, split: str = "test", draw: int = 0) -> Cube:
         raise BadOption(f"there are draws 0 to {request.draws - 1}, not {draw}.")
     work = _Work(plan.changed(strategies=("best-single",) if split == "train" else ()), Progress())
     task = plan.tasks[0]
+    if task.name in work.absent:
+        raise Missing(work.absent[task.name][1])
     if split == "test":
         return work.cube(task, "test")
     supports = work.supports(task)
@@ -191,7 +193,8 @@ class _Work:
         self.plan, self.request, self.progress = plan, plan.request, progress
         self.strategies: dict[str, Strategy] = {text: named(text) for text in plan.strategies}
         self._pictures: dict[tuple[str, Condition], dict[str, Any]] = {}
-        self.shown = {task.name: samples(task, plan.request) for task in plan.tasks}
+        self.shown, self.absent = gathered(plan)
+        self.tasks = [shown.task for shown in self.shown.values()]  # with the names that came with their data
         self.stopped = Event()
         self._others: dict[str, Cube] = {}
         self.outcome = Outcome(Results(plan.output))
@@ -211,13 +214,16 @@ class _Work:
 
     def do(self) -> None:
         """Every cell that is not there yet, task after task; the next one is encoded while this one is answered."""
+        for task in self.plan.tasks:
+            if task.name in self.absent:
+                self._absent(task, *self.absent[task.name])
         if any(strategy.prepares() for strategy in self.strategies.values()):
-            for task in self.plan.tasks:
+            for task in self.tasks:
                 self.others(task)
         with ThreadPoolExecutor(1, "ahead") as ahead:
             try:
                 coming: deque[tuple[Task, Sequence[Cell], Future[Shown | BenchError]]] = deque()
-                for task in self.plan.tasks:
+                for task in self.tasks:
                     if wanted := self._wanted(task):
                         coming.append((task, wanted, ahead.submit(self._shown, task, wanted)))
                     while len(coming) > 1:
@@ -279,7 +285,13 @@ class _Work:
         asked = shown.queries.only([str(cell.condition) for cell in cells])
         reason = evaluation.lacking(strategy, next(iter(asked.values())))
         if strategy.labels == "support" and not shown.supports:
-            reason = "learns from labelled examples, and this task has no train split to draw them from"
+            lacking = self.shown[cells[0].task.name]
+            if lacking.withheld:
+                for cell in cells:
+                    self._fail(cell, "failed", lacking.withheld)
+                return
+            why = lacking.unsupported or "this task has no train split to draw them from"
+            reason = f"learns from labelled examples, and {why}"
         others = self.others(cells[0].task) if strategy.prepares() else {}
         if strategy.prepares() and not others:
             reason = "learns from other tasks first, and this run has no other with a train split"
@@ -346,11 +358,15 @@ class _Work:
     def cube(self, task: Task, split: str, index: Index | None = None) -> Cube:
         """The labelled cube of the clean samples of a split: of those that are shown, or of these."""
         shown = self.shown[task.name]
-        index = index or (shown.query if split == "test" else shown.support)
-        view = View(said=shown.source.said(split))
-        missing = sum(self.embedder.missing(task, split, index.ids, said=view.said).values())
-        with self._step(f"{task.name}: {split} images x {len(self.plan.backbones)} backbones", missing) as advance:
-            return self.embedder.cube(task, shown.source, split, index.ids, labels=index.labels, view=view, progress=advance)
+        own, whose, source = shown.query, shown.task, shown.source
+        if split == "train":
+            own, whose, source = shown.support, shown.lent, shown.lender or source
+        index = index or own
+        view = View(said=source.said(split))
+        missing = sum(self.embedder.missing(whose, split, index.ids, said=view.said).values())
+        of = f" of {whose.name}" if whose.name != task.name else ""
+        with self._step(f"{task.name}: {split} images{of} x {len(self.plan.backbones)} backbones", missing) as advance:
+            return self.embedder.cube(whose, source, split, index.ids, labels=index.labels, view=view, progress=advance)
 
     def supports(self, task: Task) -> list[Cube]:
         """The labelled cube of each draw; encoded only if some strategy learns."""
@@ -363,10 +379,16 @@ class _Work:
 
     def others(self, task: Task) -> dict[str, Cube]:
         """The labelled training samples of all other tasks of the run, those that some draw uses, by task name."""
-        for other in self.plan.tasks:
-            if self.shown[other.name].supports and other.name not in self._others:
+        teachers = self._teachers(task)
+        for other in teachers:
+            if other.name not in self._others:
                 self._others[other.name] = self.cube(other, "train").dense()
-        return {name: cube for name, cube in self._others.items() if name != task.name}
+        return {other.name: self._others[other.name] for other in teachers}
+
+    def _teachers(self, task: Task) -> list[Task]:
+        """The tasks that another one may learn from: with a train split of their own, which is not the one it is lent."""
+        theirs = {task.name, self.shown[task.name].lent.name}
+        return [o for o in self.tasks if o.name not in theirs and self.shown[o.name].supports and not self.shown[o.name].lender]
 
     # What is kept ----------------------------------------------------------------------------------------------------
 
@@ -386,7 +408,7 @@ class _Work:
             "seed": self.request.seed if learns else 0,
         }
         if strategy.prepares():
-            others = [other for other in self.plan.tasks if other.name != task.name and self.shown[other.name].supports]
+            others = self._teachers(task)
             said["others"] = [[o.name, o.version, fewshot.digest(self.shown[o.name].support.ids)] for o in others]
         supports = {draw: fewshot.digest(support.ids) for draw, support in enumerate(shown.supports)} if learns else {}
         draws: Mapping[int | None, str] = supports or {None: ""}  # type: ignore[assignment]
@@ -404,14 +426,13 @@ class _Work:
         return {"pictures": self._pictures[place]} if self._pictures[place] else {}
 
     def _record(self, cell: Cell, draw: int | None, **more: Any) -> Record:
-        shown, strategy = self.shown[cell.task.name], self.strategies[cell.strategy]
+        shown, strategy = self.shown.get(cell.task.name), self.strategies[cell.strategy]
         learns = strategy.labels == "support"
-        collection = cell.task.collection
         suite = self.plan.suite(cell.condition)
         return Record(
             task=cell.task.name,
             task_version=cell.task.version,
-            collections={collection: self.plan.collections[collection]} if collection else {},
+            collections=self.plan.belongs[cell.task.name],
             condition=str(cell.condition),
             pool=tuple(backbone.id for backbone in self.plan.backbones),
             strategy=cell.strategy,
@@ -422,9 +443,9 @@ class _Work:
             draws=self.request.draws if learns else 0,
             seed=self.request.seed,
             limit=self.request.limit,
-            n=len(shown.query.ids),
-            ids=fewshot.digest(shown.query.ids),
-            support=fewshot.digest(shown.supports[draw].ids) if draw is not None else None,
+            n=len(shown.query.ids) if shown else 0,
+            ids=fewshot.digest(shown.query.ids if shown else ()),
+            support=fewshot.digest(shown.supports[draw].ids) if shown and draw is not None else None,
             provenance={
                 **provenance.code(),
                 "versions": provenance.versions(),
@@ -440,6 +461,17 @@ class _Work:
             cell=cell.name,
             **more,
         )
+
+    def _absent(self, task: Task, status: str, reason: str) -> None:
+        """A row with its reason for every cell of a task whose samples cannot be had."""
+        for text in self.plan.strategies:
+            for condition in self.plan.conditions:
+                said = cache.sha256({"task": [task.name, task.version], "condition": str(condition), "strategy": text, "no": reason})
+                cell = Cell(task, condition, text, said[:24], {None: said})
+                if cell.name in self.outcome.results.keys:
+                    self.outcome.kept += 1
+                else:
+                    self._fail(cell, status, reason)
 
     def _fail(self, cell: Cell, status: str, reason: str) -> None:
         """One record for the whole cell, its key the cell's own."""
