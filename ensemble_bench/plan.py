@@ -98,18 +98,21 @@ def planned(request: Request) -> Plan:
 class Samples:
     """Which samples of a task are shown: the query, and the support of each draw (none where nobody has labelled examples).
 
-    ``task`` has its class names and templates, also those that came with the data. The support is of the train split of
-    ``lender``, mostly the task itself, and its labels are places in the classes of ``task``. Where there is no support,
-    ``unsupported`` says why nobody can give one, or ``withheld`` why it cannot be had now.
+    The support is of the train split of ``lender`` (None: the task's own), and its labels are places in the classes of
+    ``task``. Where there is none, ``unsupported`` says why nobody can give one, or ``withheld`` why it cannot be had now.
     """
 
-    task: Task
     source: Source
     query: Index
     supports: tuple[Index, ...] = ()
     lender: Source | None = None
     unsupported: str = ""
     withheld: str = ""
+
+    @property
+    def task(self) -> Task:
+        """The task, with the class names and templates that came with the data."""
+        return self.source.task
 
     @property
     def support(self) -> Index:
@@ -152,7 +155,7 @@ def samples(task: Task, request: Request) -> Samples:
     test = checked(source, "test")
     query = _taken(test, fewshot.limited(test.ids, request.limit))
     if "train" not in task.splits and task.support is None:
-        return Samples(task, source, query, unsupported=task.unsupported)
+        return Samples(source, query, unsupported=task.unsupported)
     try:
         lender, train = _lent(task, source, test, request)
     except TooFew:
@@ -160,7 +163,7 @@ def samples(task: Task, request: Request) -> Samples:
     except (Missing, BadData) as error:
         if "train" in task.splits and not isinstance(error, Missing):
             raise
-        return Samples(task, source, query, withheld=str(error))
+        return Samples(source, query, withheld=str(error))
     supports = []
     for number in range(request.draws):
         try:
@@ -168,7 +171,7 @@ def samples(task: Task, request: Request) -> Samples:
         except BenchError as error:
             raise type(error)(f"{task.name}: {error}") from None
         supports.append(_taken(train, places))
-    return Samples(task, source, query, tuple(supports), lender)
+    return Samples(source, query, tuple(supports), lender)
 
 
 def gathered(plan: Plan) -> tuple[dict[str, Samples], dict[str, tuple[str, str]]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ensemble_bench import cache, cards, prompts
+from ensemble_bench import cache, cards, shipped
 from ensemble_bench.cards import Card
 from ensemble_bench.errors import BadCard, BadData, Missing, UnknownName
 from ensemble_bench.registry import near
@@ -74,7 +73,6 @@ class Task:
     classes_from: str = "card"
     templates_from: str = "card"
     names: Mapping[str, str] = field(default_factory=dict)
-    spaces: str = ""
     trouble: str = ""
     host: str = ""
     kind: str = "classification"
@@ -94,8 +92,8 @@ class Task:
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of blind guessing among the classes; None where several labels may be right."""
-        return 1 / self.class_count if self.kind == "classification" else None
+        """Accuracy of blind guessing among the classes; None where several labels may be right, or the classes are not known."""
+        return 1 / self.class_count if self.class_count and self.kind == "classification" else None
 
     @property
     def prompts(self) -> str:
@@ -114,18 +112,17 @@ class Task:
         """
         task = self
         if self.classes_from == "source":
-            spaced = [" ".join(re.split(f"[{re.escape(self.spaces)}]", name)).strip() if self.spaces else name for name in classes]
-            if self.class_count and len(spaced) != self.class_count:
-                raise BadData(f"{self.name}: {len(spaced)} class names came with it; its card says {self.class_count}.")
-            task = dataclasses.replace(task, classes=tuple(spaced), class_count=len(spaced))
-        if self.templates_from == "source":
+            if self.class_count and len(classes) != self.class_count:
+                raise BadData(f"{self.name}: {len(classes)} class names came with it; its card says {self.class_count}.")
+            task = dataclasses.replace(task, classes=tuple(classes), class_count=len(classes))
+        if self.templates_from == "source" or not self.templates:
             if not templates:
                 raise BadData(f"{self.name}: no prompt templates came with it, and its card has none.")
             if bare := [text for text in templates if "{c}" not in text]:
                 raise BadData(f'{self.name}: a template that came with it lacks "{{c}}": {bare[0]!r}.')
             task = dataclasses.replace(task, templates=tuple(templates))
         for key, texts in (("classes", task.classes), ("templates", task.templates)):
-            if getattr(self, f"{key}_from") == "source" and self.names.get(key) not in (None, prompts.digest(texts)):
+            if getattr(self, f"{key}_from") == "source" and self.names.get(key) not in (None, shipped.digest(texts)):
                 raise BadData(
                     f"{self.name}: the {key} that came with it are not those of its card, whose sha256 is {self.names[key]}: "
                     "the data set has changed; fetch the revision of the card, or write a card with a higher version."
@@ -154,17 +151,17 @@ def _chosen(card: Card, texts: Sequence[str]) -> tuple[str, ...]:
 
 def _shipped(card: Card, what: str, host: str, digest: str | None) -> tuple[tuple[str, ...], str]:
     """Class names or templates that CLIP_benchmark ships, and an empty text; or nothing, and why."""
-    file = prompts.CLASSES if what == "classes" else prompts.TEMPLATES
+    file = shipped.CLASSES if what == "classes" else shipped.TEMPLATES
     key = card.text(f"{what}_key", host.rpartition("/")[2] or None)
     try:
-        lists = prompts.shipped(file)
+        lists = shipped.lists(file)
     except Missing as error:
         return (), str(error)
     if key not in lists:
-        return (), f"{prompts.version()} ships no {what} called {key!r}: install the release that its card was made with."
+        return (), f"{shipped.version()} ships no {what} called {key!r}: install the release that its card was made with."
     texts = _chosen(card, lists[key]) if what == "classes" else lists[key]
-    if digest not in (None, prompts.digest(texts)):
-        return (), f"the {what} that {prompts.version()} ships are not those its card was made with: their sha256 is not {digest}."
+    if digest not in (None, shipped.digest(texts)):
+        return (), f"the {what} that {shipped.version()} ships are not those its card was made with: their sha256 is not {digest}."
     return texts, ""
 
 
@@ -261,7 +258,6 @@ def read(path: Path, name: str) -> Task:
         classes_from=origins["classes"],
         templates_from=origins["templates"],
         names=names,
-        spaces=card.text("spaces", ""),
         trouble=" ".join(troubles),
         host=host,
         kind=kind,

@@ -16,13 +16,13 @@ TEMPLATES = "en_zeroshot_classification_templates.json"
 
 
 @cache
-def shipped(file: str) -> Mapping[str, tuple[str, ...]]:
+def lists(file: str) -> Mapping[str, tuple[str, ...]]:
     """The lists of one file (CLASSES or TEMPLATES) by the name of their data set."""
     spec = find_spec("clip_benchmark")
     places = list(spec.submodule_search_locations or ()) if spec else []
     path = Path(places[0]) / "datasets" / file if places else None
     if path is None or not path.is_file():
-        raise Missing(f"class names and prompts are those of clip_benchmark, and its {file} is not here: pip install clip_benchmark.")
+        raise Missing(f"these names are those of clip_benchmark, whose {file} is not here: pip install clip_benchmark.")
     found: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
     return {name: tuple(texts) for name, texts in found.items()}
 
