@@ -126,7 +126,7 @@ class Card:
     def integers(self, key: str, default: tuple[int, ...]) -> tuple[int, ...]:
         """A list of whole numbers, not empty, none twice; or the default where the key is absent."""
         values: Sequence[Any] = self._value(key, list, "a list of whole numbers", [*default])
-        if not values or len({*map(str, values)}) != len(values):
+        if (not values and key in self._data) or len({*map(str, values)}) != len(values):
             raise self.wrong(key, f"must hold different whole numbers, not {list(values)}.")
         for value in values:
             if not isinstance(value, int) or isinstance(value, bool):

@@ -1,25 +1,108 @@
-"""What a run would do and cost: the text of ``run --dry-run``. Loads neither torch nor weights, writes nothing."""
+"""What a run would do and cost: the text of ``run --dry-run``. Loads neither torch nor weights, writes nothing, fetches nothing.
+
+Samples that are on this machine are counted; of the others the cards say how many there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ensemble_bench.backbones.base import Backbone
 from ensemble_bench.condition import CLEAN
 from ensemble_bench.embed import Embedder
-from ensemble_bench.plan import Plan, Samples, planned, samples
+from ensemble_bench.errors import BadData, Missing, TooFew
+from ensemble_bench.plan import MULTILABEL, Plan, Samples, planned, samples
 from ensemble_bench.request import Request
 from ensemble_bench.task import Task
 
 RATE = 25.0  # GFLOP per second that a plain two-core machine reaches on small towers; larger machines are faster
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+HEAVY = ("torchvision", "huggingface")  # sources whose libraries load torch: the plan goes by their cards
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of one task before a run: None where a number is not known, nothing to encode where it cannot be run.
+
+    ``missing`` counts, by backbone id, the images still to be encoded; ``state`` says where its data is, ``note`` what to mind.
+    """
+
+    task: Task
+    state: str
+    test: int | None = None
+    support: int | None = None
+    missing: Mapping[str, int | None] | None = None
+    note: str = ""
+
+
+def _columns(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
     """Rows as lines: the first column to the left, the others to the right."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]) for row in rows
+        "  ".join(
+            c.ljust(w) if place in left else c.rjust(w) for place, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
     ]
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """No call to the network meanwhile."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
+
+
+def outlook(plan: Plan, task: Task) -> Outlook:
+    """What a run would find and do on one task."""
+    if task.kind != "classification":
+        return Outlook(task, "not applicable", task.counts.get("test"), note=MULTILABEL)
+    if task.trouble:
+        return Outlook(task, "not to be had", task.counts.get("test"), note=task.trouble)
+    if task.source in HEAVY:
+        return _by_card(plan, task, "to fetch, if it is not here")
+    try:
+        with _offline():
+            shown = samples(task, plan.request)
+    except TooFew:
+        raise
+    except Missing as error:
+        return _by_card(plan, task, "to fetch") if task.source != "manual" else _by_card(plan, task, "by hand", str(error))
+    except BadData as error:
+        return Outlook(task, "not to be had", task.counts.get("test"), note=str(error))
+    note = "" if task.verified else "not verified"
+    return Outlook(
+        task, "here", len(shown.query.ids), len(shown.support.ids), _missing(plan, task, shown), shown.withheld or note
+    )
+
+
+def _by_card(plan: Plan, task: Task, state: str, note: str = "") -> Outlook:
+    """What its card says of a task: every image is to be encoded, and as many labelled examples as could be drawn at most."""
+    request = plan.request
+    test = task.counts.get("test")
+    test = min(test, request.limit) if test is not None and request.limit is not None else test
+    support = 0
+    if "train" in task.splits or task.support:
+        drawn = request.shots * request.draws * task.class_count
+        support = min(drawn, task.counts.get("train", drawn))
+    images = None if test is None else test * len(plan.conditions) + support
+    notes = [note, "" if task.verified else "not verified"]
+    notes.append(
+        f"support from {task.support.task}" if task.support else f"no support: {task.unsupported}" if task.unsupported else ""
+    )
+    said = "; ".join(part for part in notes if part)
+    return Outlook(task, state, test, support, {backbone.id: images for backbone in plan.backbones}, said)
 
 
 def _missing(plan: Plan, task: Task, shown: Samples) -> dict[str, int]:
@@ -42,35 +125,70 @@ def _missing(plan: Plan, task: Task, shown: Samples) -> dict[str, int]:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    for unit, name, digits in ((86400, "days", 0), (3600, "h", 1), (60, "min", 0)):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.{digits}f} {name}"
+    return f"{seconds:.0f} s"
 
 
-def _cost(backbone: Backbone, images: int) -> str:
-    return "?" if backbone.gflops is None else f"{backbone.gflops * images:,.0f}"
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
+
+
+def _cost(backbone: Backbone, images: int | None) -> str:
+    return "?" if backbone.gflops is None or images is None else f"{backbone.gflops * images:,.0f}"
+
+
+def _spent(pool: Sequence[Backbone], seen: Sequence[Outlook]) -> list[str]:
+    """The table of GFLOPs by task and backbone."""
+    rows = [["task", "test images", "support", "to encode", *(backbone.id for backbone in pool)]]
+    for one in seen:
+        if one.missing is None:
+            rows.append([one.task.name, _number(one.test), *["-"] * (2 + len(pool))])
+            continue
+        images = list(one.missing.values())
+        whole = None if None in images else sum(number for number in images if number is not None)
+        rows.append([one.task.name, _number(one.test), _number(one.support), _number(whole)])
+        rows[-1] += [_cost(backbone, one.missing[backbone.id]) for backbone in pool]
+    return _columns(rows)
+
+
+def _data(seen: Sequence[Outlook]) -> list[str]:
+    """The table of the data that is not simply here, and how much would have to be fetched; nothing where all is here."""
+    rows = [["data", "state", "MB of test images", "note"]]
+    for one in seen:
+        if one.state != "here" or one.note:
+            size = one.task.downloads.get("test")
+            shown = "" if one.state == "here" else "?" if size is None else f"{size:,.0f}"
+            rows.append([one.task.name, one.state, shown, one.note])
+    if len(rows) == 1:
+        return []
+    fetched = [one for one in seen if one.state.startswith("to fetch")]
+    known = [one.task.downloads["test"] for one in fetched if "test" in one.task.downloads]
+    said = f"data to fetch: {len(fetched)} tasks, {sum(known) / 1000:,.1f} GB of test images for {len(known)} of them"
+    said += "; how large the others are is not known" if len(known) < len(fetched) else ""
+    return ["", *_columns(rows, left=(0, 1, 3)), said] if fetched else ["", *_columns(rows, left=(0, 1, 3))]
 
 
 def text(request: Request) -> str:
     """The plan: per task and backbone the GFLOPs still to be spent, what is stored, what would have to be fetched."""
     plan = planned(request)
     pool = plan.backbones
-    rows = [["task", "test images", "support", "to encode", *(backbone.id for backbone in pool)]]
-    total, encodings = 0.0, 0
-    for task in plan.tasks:
-        shown = samples(task, request)
-        missing = _missing(plan, task, shown)
-        encodings += sum(missing.values())
-        total += sum((backbone.gflops or 0) * missing[backbone.id] for backbone in pool)
-        numbers = [len(shown.query.ids), len(shown.support.ids), sum(missing.values())]
-        rows.append([task.name, *(f"{number:,}" for number in numbers), *(_cost(b, missing[b.id]) for b in pool)])
+    seen = [outlook(plan, task) for task in plan.tasks]
+    missing = [one.missing for one in seen if one.missing is not None]
+    encodings = sum(number or 0 for one in missing for number in one.values())
+    total = sum((backbone.gflops or 0) * (one[backbone.id] or 0) for one in missing for backbone in pool)
     absent = [backbone.id for backbone in pool if not backbone.fetched()]
-    unknown = [backbone.id for backbone in pool if backbone.gflops is None]
+    left_out = [backbone.id for backbone in pool if backbone.gflops is None]
+    left_out += [one.task.name for one in seen if one.missing is not None and None in one.missing.values()]
     sizes = (len(plan.tasks), "tasks"), (len(pool), "backbones"), (len(plan.strategies), "strategies")
     lines = [
         " x ".join(f"{size} {noun}" for size, noun in (*sizes, (len(plan.conditions), "conditions")))
         + f", {request.shots} per class, {request.draws} draws; results would go to {plan.output}",
         "",
         "GFLOPs of the image towers still to be spent:",
-        *_columns(rows),
+        *_spent(pool, seen),
+        *_data(seen),
         "",
         *_columns(
             [["backbone", "GFLOPs an image", "parameters", "weights"]]
@@ -87,7 +205,7 @@ def text(request: Request) -> str:
         "",
         "strategies: " + ", ".join(plan.strategies),
         f"to encode: {encodings:,} images x backbones, {total:,.0f} GFLOPs, about {_time(total / RATE)} at {RATE:.0f} GFLOP/s"
-        + (f" (not counting {', '.join(unknown)}, whose cost is known once loaded)" if unknown else ""),
+        + (f" (not counting {', '.join(left_out)}, whose cost is known once loaded)" if left_out else ""),
         "to fetch: " + (", ".join(absent) if absent else "nothing"),
     ]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,12 @@ KINDS = ("tasks", "collections", "backbones", "pools", "strategies", "corruption
 _SINGULAR = {"strategy": "strategies"}
 Thing = dict[str, Any]
 
+COLUMNS = {
+    "tasks": ("name", "classes", "test", "metric", "collections", "licence"),
+    "collections": ("name", "size", "title"),
+}
+"""What a table shows of a kind, where it is not everything; JSON holds all of it."""
+
 
 def kind(text: str) -> str:
     """The kind that ``text`` names, in the plural or the singular."""
@@ -29,15 +35,63 @@ def kind(text: str) -> str:
     return plural
 
 
-def _task(task: Task) -> Thing:
+def _task(task: Task, collections: Sequence[str]) -> Thing:
     return {
         "name": task.name,
         "version": task.version,
-        "classes": len(task.classes),
-        "test": task.counts["test"],
+        "classes": task.class_count,
+        "test": task.counts.get("test"),
         "train": task.counts.get("train"),
+        "metric": task.metric,
+        "chance": None if task.chance is None else round(task.chance, 4),
+        "collections": list(collections),
+        "kind": task.kind,
+        "verified": task.verified,
+        "licence": task.licence,
         "title": task.title,
     }
+
+
+def _tasks(catalogue: Catalogue) -> list[Thing]:
+    mine: dict[str, list[str]] = {}
+    for collection, names in catalogue.collections.items():
+        for name in names:
+            mine.setdefault(name, []).append(collection)
+    return [_task(catalogue.task(name), mine.get(name, [])) for name in catalogue.paths]
+
+
+def _whole_task(task: Task, listed: Thing) -> Thing:
+    """Everything that a card says; what it leaves open stands as the reason."""
+    names = {"card": "the card", "host": "CLIP_benchmark", "source": "the download"}
+    shown: Thing = {key: value for key, value in listed.items() if key not in ("classes", "train", "test", "title")}
+    shown = {"name": task.name, "title": task.title, **shown}
+    for split in task.splits:
+        shown[f"{split} images"] = task.counts.get(split, f"not counted: {task.unknown.get(split)}")
+    shown["support"] = _support(task)
+    shown["classes"] = task.classes or f"{task.class_count}, which come with the download"
+    shown["templates"] = task.templates or "they come with the download"
+    shown["names from"] = f"classes: {names[task.classes_from]}; templates: {names[task.templates_from]}"
+    if task.trouble:
+        shown["trouble"] = task.trouble
+    if task.host:
+        shown["CLIP_benchmark"] = task.host
+    shown["source"] = " ".join([task.source, *(f"{key}={value}" for key, value in task.options.items())])
+    if task.downloads:
+        shown["megabytes"] = ", ".join(f"{split} {size:,}" for split, size in task.downloads.items())
+    if task.traps:
+        shown["traps"] = task.traps
+    if task.citation:
+        shown["citation"] = task.citation
+    return {**shown, "provenance": task.provenance, "card digest": task.card_digest}
+
+
+def _support(task: Task) -> str:
+    if "train" in task.splits:
+        return "its own train split"
+    if task.support is None:
+        return f"none: {task.unsupported or 'it has no train split'}"
+    which = "the same classes" if task.support.classes is None else f"{sum(map(len, task.support.classes))} of its classes"
+    return f"the train split of {task.support.task}, {which}"
 
 
 def _plugin_facts(registry: Registry, name: str) -> Thing:
@@ -71,8 +125,11 @@ def things(kind: str, *, cards: tuple[Path, ...] = (), plugins: tuple[Path, ...]
     for path in plugins:
         add_file(path)
     made: dict[str, Callable[[], list[Thing]]] = {
-        "tasks": lambda: [_task(catalogue.task(name)) for name in catalogue.paths],
-        "collections": lambda: [{"name": name, "tasks": list(names)} for name, names in catalogue.collections.items()],
+        "tasks": lambda: _tasks(catalogue),
+        "collections": lambda: [
+            {"name": name, "size": len(one.tasks), "title": one.title, "tasks": list(one.tasks), "provenance": one.provenance}
+            for name, one in catalogue.groups.items()
+        ],
         "backbones": _backbones,
         "pools": lambda: [{"name": name, "backbones": list(ids)} for name, ids in backbones.POOLS.items()],
         "strategies": _strategies,
@@ -159,17 +216,7 @@ def details(kind: str, name: str, *, cards: tuple[Path, ...] = (), plugins: tupl
     if name not in every:
         raise UnknownName(f"{kind}: there is none called {name!r}.{near(name, every)}")
     if kind == "tasks":
-        task = Catalogue(cards).task(name)
-        return {
-            **every[name],
-            "classes": task.classes,
-            "templates": task.templates,
-            "chance": round(task.chance, 4),
-            "source": " ".join([task.source, *(f"{key}={value}" for key, value in task.options.items())]),
-            "licence": task.licence,
-            "provenance": task.provenance,
-            "card digest": task.card_digest,
-        }
+        return _whole_task(Catalogue(cards).task(name), every[name])
     if kind == "corruptions":
         return _whole_suite(suites(cards)[name])
     if kind == "strategies":

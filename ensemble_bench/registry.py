@@ -15,9 +15,8 @@ from ensemble_bench.errors import BadPlugin, UnknownName
 def near(name: str, names: Iterable[str]) -> str:
     """The end of an unknown-name sentence: the nearest names, or all of them where there are few."""
     names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.55)
-    if not close:  # a name without its folder: digits for mini/digits
-        close = [known for known in names if known.rsplit("/", 1)[-1] == name]
+    close = [known for known in names if known.rsplit("/", 1)[-1] == name]  # a name without its folder: digits for mini/digits
+    close = close or difflib.get_close_matches(name, names, n=3, cutoff=0.55)
     if close:
         return f" Did you mean {' or '.join(close)}?"
     return f" There are: {', '.join(names)}." if 0 < len(names) <= 12 else ""

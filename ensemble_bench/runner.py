@@ -25,7 +25,7 @@ from ensemble_bench.cube import Cube
 from ensemble_bench.embed import Embedder, View
 from ensemble_bench.errors import BadData, BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
 from ensemble_bench.evaluation import Answer
-from ensemble_bench.plan import Plan, Samples, gathered, planned
+from ensemble_bench.plan import Plan, gathered, planned
 from ensemble_bench.progress import Advance, Progress
 from ensemble_bench.records import Predictions, Record, Results, edition
 from ensemble_bench.request import Request, read
@@ -466,7 +466,9 @@ class _Work:
         """A row with its reason for every cell of a task whose samples cannot be had."""
         for text in self.plan.strategies:
             for condition in self.plan.conditions:
-                said = cache.sha256({"task": [task.name, task.version], "condition": str(condition), "strategy": text, "no": reason})
+                said = cache.sha256(
+                    {"task": [task.name, task.version], "condition": str(condition), "strategy": text, "no": reason}
+                )
                 cell = Cell(task, condition, text, said[:24], {None: said})
                 if cell.name in self.outcome.results.keys:
                     self.outcome.kept += 1

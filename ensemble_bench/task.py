@@ -92,7 +92,7 @@ class Task:
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of blind guessing among the classes; None where several labels may be right, or the classes are not known."""
+        """Accuracy of blind guessing among the classes; None where several may be right, or their number is not known."""
         return 1 / self.class_count if self.class_count and self.kind == "classification" else None
 
     @property
@@ -141,32 +141,80 @@ def _splits(card: Card, key: str, kind: type | tuple[type, ...], wanted: str, *m
     return dict(table)
 
 
-def _chosen(card: Card, texts: Sequence[str]) -> tuple[str, ...]:
-    """The names that ``classes_subset`` points at, in its order; all without it."""
-    subset = card.integers("classes_subset", tuple(range(len(texts))))
-    if outside := [place for place in subset if not 0 <= place < len(texts)]:
-        raise card.wrong("classes_subset", f"must be places among {len(texts)} names, not {outside[0]}.")
-    return tuple(texts[place] for place in subset)
+def _counts(card: Card) -> tuple[dict[str, int], dict[str, str], tuple[str, ...], int]:
+    """Images of each split, the reasons for those not counted, the splits, and the number of classes (0: not said)."""
+    counts = _splits(card, "counts", int, "a number of images", "classes")
+    classes = counts.pop("classes", 0)
+    unknown = _splits(card, "unknown", str, "the reason why its images are not counted")
+    splits = card.texts("splits", tuple(split for split in SPLITS if split in counts or split == "test"))
+    if strange := [split for split in splits if split not in SPLITS]:
+        raise card.wrong("splits", f"must be among {', '.join(SPLITS)}, not {strange[0]!r}.")
+    for split in sorted({*splits, "test"} - {*counts, *unknown}):
+        raise card.wrong(f"counts.{split}", f"is missing; it must be a number of images, or 'unknown.{split}' the reason.")
+    for split in sorted({*counts, *unknown} - {*splits}):
+        raise card.wrong("splits", f"must hold {split!r}, of which the card speaks.")
+    return counts, unknown, splits, classes
+
+
+@dataclass(frozen=True)
+class _Names:
+    """Class names and templates of a card: the lists that are known, where each is from, digests, what is wrong."""
+
+    lists: Mapping[str, tuple[str, ...]]
+    origins: Mapping[str, str]
+    digests: Mapping[str, str]
+    trouble: str
+
+
+def _names(card: Card, name: str, host: str) -> _Names:
+    """The class names and templates of a card, as far as they are known without its data."""
+    digests = card.table("names", {})
+    origins = {what: card.choice(f"{what}_from", ORIGINS, "card") for what in ("classes", "templates")}
+    if strange := sorted(set(digests) - set(origins)):
+        raise card.wrong(f"names.{strange[0]}", "is unknown: there are classes, templates, each a sha256.")
+    lists: dict[str, tuple[str, ...]] = {}
+    troubles = []
+    for what, origin in origins.items():
+        if origin != "card" and card.has(what):
+            raise card.wrong(what, f"is given, and '{what}_from' says {origin!r}.")
+        lists[what] = card.texts(what) if origin == "card" else ()
+        if origin == "host":
+            lists[what], trouble = _shipped(card, what, host, digests.get(what))
+            troubles += [f"{name}: {trouble}"] if trouble else []
+    for place, template in enumerate(lists["templates"], 1):
+        if "{c}" not in template:
+            raise card.wrong("templates", f'must contain "{{c}}" in every entry; number {place} is {template!r}.')
+    return _Names(lists, origins, digests, " ".join(troubles))
 
 
 def _shipped(card: Card, what: str, host: str, digest: str | None) -> tuple[tuple[str, ...], str]:
     """Class names or templates that CLIP_benchmark ships, and an empty text; or nothing, and why."""
-    file = shipped.CLASSES if what == "classes" else shipped.TEMPLATES
     key = card.text(f"{what}_key", host.rpartition("/")[2] or None)
+    subset = card.integers("classes_subset", ()) if what == "classes" else ()
     try:
-        lists = shipped.lists(file)
+        lists = shipped.lists(shipped.CLASSES if what == "classes" else shipped.TEMPLATES)
     except Missing as error:
         return (), str(error)
     if key not in lists:
         return (), f"{shipped.version()} ships no {what} called {key!r}: install the release that its card was made with."
-    texts = _chosen(card, lists[key]) if what == "classes" else lists[key]
+    texts = lists[key]
+    if outside := [place for place in subset if not 0 <= place < len(texts)]:
+        raise card.wrong("classes_subset", f"must be places among {len(texts)} names, not {outside[0]}.")
+    texts = tuple(texts[place] for place in subset) if subset else texts
     if digest not in (None, shipped.digest(texts)):
-        return (), f"the {what} that {shipped.version()} ships are not those its card was made with: their sha256 is not {digest}."
+        return (), (
+            f"the {what} that {shipped.version()} ships are not those its card was made with, whose sha256 is {digest}: "
+            "install that release, or write a card with a higher version."
+        )
     return texts, ""
 
 
-def _support(card: Card, splits: Sequence[str], count: int, subset: Sequence[int]) -> tuple[Support | None, str]:
-    """The task that lends its train split, and why there is none."""
+def _support(card: Card, splits: Sequence[str], count: int) -> tuple[Support | None, str]:
+    """The task that lends its train split, and why there is none.
+
+    Without ``classes`` they are the same classes, or those of ``classes_subset``.
+    """
+    subset = card.integers("classes_subset", ())
     table = card.table("support", {})
     if "train" in splits and table:
         raise card.wrong("support", "is for tasks without a train split, and this one has it.")
@@ -202,51 +250,25 @@ def read(path: Path, name: str) -> Task:
     source = options.pop("kind", None)
     if not isinstance(source, str):
         raise card.wrong("source.kind", "is missing; it must name a kind of source.")
-    counts = _splits(card, "counts", int, "a number of images", "classes")
-    splits = card.texts("splits", tuple(split for split in SPLITS if split in counts or split == "test"))
-    if strange := [split for split in splits if split not in SPLITS]:
-        raise card.wrong("splits", f"must be among {', '.join(SPLITS)}, not {strange[0]!r}.")
-    unknown = _splits(card, "unknown", str, "the reason why its images are not counted")
-    for split in {*splits, "test"} - set(counts) - set(unknown):
-        raise card.wrong(f"counts.{split}", f"is missing; it must be a number of images, or 'unknown.{split}' the reason.")
-    if uncounted := (set(counts) - {"classes"} | set(unknown)) - set(splits):
-        raise card.wrong("splits", f"must hold {sorted(uncounted)[0]!r}, of which the card speaks.")
-    origins = {what: card.choice(f"{what}_from", ORIGINS, "card") for what in ("classes", "templates")}
+    counts, unknown, splits, stated = _counts(card)
     host = card.text("host", "")
-    names = card.table("names", {})
-    if strange := sorted(set(names) - set(origins)):
-        raise card.wrong(f"names.{strange[0]}", "is unknown: there are classes, templates, each a sha256.")
-    texts: dict[str, tuple[str, ...]] = {}
-    troubles = []
-    for what, origin in origins.items():
-        if origin == "card":
-            texts[what] = card.texts(what)
-        elif origin == "host":
-            texts[what], trouble = _shipped(card, what, host, names.get(what))
-            troubles += [f"{name}: {trouble}"] if trouble else []
-        else:
-            texts[what] = ()
-        if origin != "card" and card.has(what):
-            raise card.wrong(what, f"is given, and '{what}_from' says {origin!r}.")
-    for place, template in enumerate(texts["templates"], 1):
-        if "{c}" not in template:
-            raise card.wrong("templates", f'must contain "{{c}}" in every entry; number {place} is {template!r}.')
-    count = counts.pop("classes", None) or len(texts["classes"])
-    if texts["classes"] and len(texts["classes"]) != count:
-        raise card.wrong("counts.classes", f"is {count}, and there are {len(texts['classes'])} class names.")
-    if count < 2:
-        raise card.wrong("classes" if origins["classes"] == "card" else "counts.classes", "must hold at least two.")
+    names = _names(card, name, host)
+    classes = names.lists["classes"]
+    count = stated or len(classes)
+    if classes and len(classes) != count:
+        raise card.wrong("counts.classes", f"is {count}, and there are {len(classes)} class names.")
+    if count < 2 and not names.trouble:
+        raise card.wrong("classes" if names.origins["classes"] == "card" else "counts.classes", "must hold at least two.")
     kind = card.choice("kind", KINDS, "classification")
-    subset = card.integers("classes_subset", tuple(range(count))) if card.has("classes_subset") else ()
-    support, unsupported = _support(card, splits, count, subset)
+    support, unsupported = _support(card, splits, count)
     task = Task(
         name=name,
         version=card.integer("version", low=1),
         title=card.text("title"),
         source=source,
         options=options,
-        classes=texts["classes"],
-        templates=texts["templates"],
+        classes=classes,
+        templates=names.lists["templates"],
         counts=counts,
         digests=_splits(card, "digests", str, "a sha256"),
         licence=card.text("licence"),
@@ -255,10 +277,10 @@ def read(path: Path, name: str) -> Task:
         splits=splits,
         unknown=unknown,
         class_count=count,
-        classes_from=origins["classes"],
-        templates_from=origins["templates"],
-        names=names,
-        trouble=" ".join(troubles),
+        classes_from=names.origins["classes"],
+        templates_from=names.origins["templates"],
+        names=names.digests,
+        trouble=names.trouble,
         host=host,
         kind=kind,
         metric=card.choice("metric", METRICS, "acc1" if kind == "classification" else "map"),

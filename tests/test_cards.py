@@ -85,7 +85,7 @@ def test_the_name_of_another_card_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_cards_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadCard, match="holds neither tasks/ nor corruptions/"):
+    with pytest.raises(BadCard, match="holds none of tasks/, collections/, corruptions/"):
         cards.find("tasks", [tmp_path])
     with pytest.raises(BadCard, match="is not a folder"):
         cards.find("tasks", [tmp_path / "nothing"])

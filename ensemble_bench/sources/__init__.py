@@ -23,6 +23,7 @@ registry = Registry(
         "imagenet-c": Row(
             f"{_HERE}.imagenet_c:ImagenetC", "the same, with copies corrupted earlier: CORRUPTION/SEVERITY/CLASS"
         ),
+        "manual": Row(f"{_HERE}.manual:Manual", "nothing: the card says how to bring the data by hand"),
         "webdataset": Row(f"{_HERE}.webdataset:Webdataset", "tar shards of pictures and class numbers, on disk"),
     },
 )

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ensemble_bench.condition import Condition
-from ensemble_bench.errors import BadCard, BadData
+from ensemble_bench.errors import BadCard, BadData, Missing
 from ensemble_bench.pictures import ENDINGS, decoded
 from ensemble_bench.sources.base import Index, Picture, Source
 from ensemble_bench.sources.folder import contents, some
@@ -88,15 +88,23 @@ class Webdataset(Source):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         for name in task.options:
-            if name not in ("root", "corrupted"):
-                raise BadCard(f"the card of {task.name}: unknown key 'source.{name}'; there are root, corrupted.")
+            if name not in ("root", "repository", "corrupted"):
+                raise BadCard(f"the card of {task.name}: unknown key 'source.{name}'; there are root, repository, corrupted.")
 
     def place(self, name: str) -> Path:
         """A folder that the card names."""
+        if name == "root" and "repository" in self.task.options:
+            raise Missing(f"{self.task.name} is not fetched: run 'ensemble-bench fetch -t {self.task.name}' first.")
         path = Path(os.path.expandvars(str(self.option(name, str, "the path of a folder")))).expanduser()
         if not path.is_dir():
             raise BadData(f"{self.task.name}: {path} is not a folder; 'source.{name}' of its card must name one that is there.")
         return path
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Class names and templates that lie beside the shards, as CLIP_benchmark writes them."""
+        files = [self.place("root") / name for name in ("classnames.txt", "zeroshot_classification_templates.txt")]
+        classes, templates = (path.read_text(encoding="utf-8").splitlines() if path.is_file() else [] for path in files)
+        return [name.strip() for name in classes], [text.strip() for text in templates]
 
     def folder(self, split: str) -> Path:
         """Where the shards of a split are."""
