@@ -17,11 +17,17 @@ from ensemble_bench.registry import near
 KINDS = ("tasks", "collections", "corruptions")
 
 
+CHECKOUT = {"reference": "results/reference"}  # what lies elsewhere in the checkout than at the top
+
+
 def folder(kind: str) -> Path:
-    """The folder of the project's own cards of one kind: inside the installed package, else beside it in the checkout."""
+    """The folder of the project's own cards of one kind: inside the installed package, else beside it in the checkout.
+
+    ``reference`` is the folder of published figures.
+    """
     package = Path(str(files("ensemble_bench")))
     inside = package / "_cards" / kind
-    return inside if inside.is_dir() else package.parent / kind
+    return inside if inside.is_dir() else package.parent / CHECKOUT.get(kind, kind)
 
 
 def _plugin_folders(kind: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What a run would do and cost: the text of ``run --dry-run``. Loads neither torch nor weights, writes nothing, fetches nothing.
+"""What a run would do and cost: the text of ``run --dry-run``. Loads neither torch nor weights; writes and fetches nothing.
 
 Samples that are on this machine are counted; of the others the cards say how many there are.
 """

@@ -106,6 +106,8 @@ def test_the_wheel_holds_the_package_and_its_cards_and_nothing_else(built: dict[
     for kind in KINDS:
         inside = {name for name in names if name.startswith(f"ensemble_bench/_cards/{kind}/")}
         assert inside == {f"ensemble_bench/_cards/{path.relative_to(ROOT).as_posix()}" for path in here(kind)}
+    figures = {name.rpartition("/")[2] for name in names if name.startswith("ensemble_bench/_cards/reference/")}
+    assert figures == {path.name for path in (ROOT / "results" / "reference").iterdir()} and len(figures) >= 3
     assert "ensemble_bench/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     strange = [name for name in names if re.search(r"__pycache__|\.pyc$|/shared/|\.npz$|(^|/)tests?/", name)]
@@ -135,7 +137,8 @@ def test_the_sdist_builds_the_same_wheel(built: dict[str, Path]) -> None:
     with tarfile.open(built["sdist"]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tests/test_packaging.py"} <= names
-    assert not any(name.startswith(("shared", "runs", "results", ".")) and name != ".gitignore" for name in names)
+    strange = ("shared", "runs", "results/baseline", "results/LEADERBOARD", ".")
+    assert not any(name.startswith(strange) and name != ".gitignore" for name in names)
 
 
 @pytest.mark.package

@@ -36,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--standings", action="store_true", help="mean, mean rank with interval, win rate, Borda and gap closed side by side"
     )
     parser.add_argument("--history", action="store_true", help="folders of several dates side by side; where a number moved")
+    parser.add_argument("--reference", action="store_true", help="single backbones beside published zero-shot accuracies")
     parser.add_argument("--strategy", metavar="NAME", help="only this strategy; --format model-index needs one")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of --format json and exit")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of printing")
@@ -50,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
         return 0
     if not options.folders:
         raise BadOption("a board needs results: give at least one folder that 'run' wrote to.")
-    asked = [name for name in ("compare", "standings", "history") if getattr(options, name)]
+    asked = [name for name in ("compare", "standings", "history", "reference") if getattr(options, name)]
     if len(asked) > 1:
         raise BadOption(f"--{asked[0]} and --{asked[1]} print tables of their own: give one of them.")
     if asked and BOARD_FORMS[options.format] not in FORMS.values():
@@ -66,7 +67,8 @@ def main(options: argparse.Namespace) -> int:
         put(_history(results, options), options)
         return 0
     caption = leaderboard.caption(results)
-    made = {"compare": _compared, "standings": _standings}[asked[0]] if asked else _board
+    own = {"compare": _compared, "standings": _standings, "reference": _referenced}
+    made = own[asked[0]] if asked else _board
     put(made(results, options, caption), options)
     return 0
 
@@ -95,6 +97,23 @@ def _compared(results: Sequence[Results], options: argparse.Namespace, caption: 
 
     rows = comparison.rows(results, options.compare, condition=options.condition)
     return report.compared(rows, options.format, caption=caption)
+
+
+def _referenced(results: Sequence[Results], options: argparse.Namespace, caption: str) -> str:
+    from ensemble_bench import leaderboard, reference
+    from ensemble_bench.errors import BadOption
+    from ensemble_bench.report import data
+
+    form = BOARD_FORMS[options.format]
+    if form == "csv" or options.condition is not None:
+        raise BadOption("--reference prints a table, markdown or JSON, of clean images.")
+    found = reference.compare(leaderboard.rows(results))
+    if form == "json":
+        return data.json(reference.as_rows(found))
+    if not found:
+        return "reference: none of these numbers has been published for the same backbone, task and metric.\n"
+    said = f"\n{reference.verdict(found)}" if form == "table" else ""
+    return reference.table(found, markdown=form == "markdown") + said
 
 
 def _board(results: Sequence[Results], options: argparse.Namespace, caption: str) -> str:

@@ -35,15 +35,19 @@ def main(options: argparse.Namespace) -> int:
     things = [thing for thing in every if fnmatch.fnmatch(thing["name"], options.pattern)]
     if options.format == "json":
         print(json.dumps(things, indent=1, allow_nan=False))
-        return 0
-    if not things:
+    elif not things:
         print(f"no {kind} {'at all' if not every else f'called {options.pattern}'}")
-        return 0
+    else:
+        print("\n".join(lines(kind, things, markdown=options.format == "markdown")))
+    return 0
+
+
+def lines(kind: str, things: Sequence[listing.Thing], *, markdown: bool = False) -> list[str]:
+    """The things of one kind as the lines of a table."""
     columns = listing.COLUMNS.get(kind, tuple(things[0]))
     keys = [key for key in columns if any(thing.get(key) not in (None, "", []) for thing in things)]
     rows = [[_cell(thing.get(key)) for key in keys] for thing in things]
-    print("\n".join(_markdown(keys, rows) if options.format == "markdown" else _table(keys, rows)))
-    return 0
+    return _markdown(keys, rows) if markdown else _table(keys, rows)
 
 
 def _table(keys: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

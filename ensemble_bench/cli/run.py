@@ -62,13 +62,16 @@ def main(options: argparse.Namespace) -> int:
         print(forecast.text(asked))
         return 0
 
-    from ensemble_bench import leaderboard, report, runner
+    from ensemble_bench import leaderboard, reference, report, runner
     from ensemble_bench.cli.board import show
     from ensemble_bench.progress import watched
 
     outcome = runner.run(asked, watched(options.quiet))
     caption = leaderboard.caption([outcome.results])
-    show(report.text(leaderboard.rows([outcome.results]), "table", caption=caption), True)
+    rows = leaderboard.rows([outcome.results])
+    show(report.text(rows, "table", caption=caption), True)
+    if said := reference.verdict(reference.compare(rows)):
+        print(f"\n{said}", end="")
     print(f"\nrecords: {outcome.results.folder}")
     for line in outcome.failures:
         print(f"ensemble-bench: {line}", file=sys.stderr)
