@@ -128,7 +128,7 @@ def test_names_that_ship_with_the_host_and_names_that_come_with_the_data(tmp_pat
     assert whole.complete and whole.classes == task.classes and whole.templates == tuple(PROMPTS)
     with pytest.raises(BadData, match="mine/cats: the templates that came with it are not those of its card"):
         task.with_names([], ["another {c}"])
-    with pytest.raises(BadData, match="lacks \"{c}\": 'a photo'"):
+    with pytest.raises(BadData, match=r"lacks \"\{c\}\": 'a photo'"):
         task.with_names([], ["a photo"])
     with pytest.raises(BadData, match="no prompt templates came with it"):
         task.with_names([], [])
