@@ -191,12 +191,12 @@ def gathered(plan: Plan) -> tuple[dict[str, Samples], dict[str, tuple[str, str]]
     return found, absent
 
 
-def _lent(task: Task, source: Source, test: Index, request: Request) -> tuple[Source, Index]:
-    """The source of the support, and its training samples that are of our classes, labelled as ours."""
+def _lent(task: Task, source: Source, test: Index, request: Request) -> tuple[Source | None, Index]:
+    """The source of the support if it is another task's, and the training samples of our classes, labelled as ours."""
     if task.support is None:
         train = checked(source, "train")
         fewshot.check_disjoint(train.ids, test.ids, task.name)
-        return source, train
+        return None, train
     lender = completed(Catalogue(request.cards).task(task.support.task))
     theirs = checked(lender, "train")
     ours = task.support.labels(theirs.labels)

@@ -13,6 +13,7 @@ import pytest
 from ensemble_bench import cli, leaderboard, pictures, runner
 from ensemble_bench.errors import BadData, BenchError, Missing
 from ensemble_bench.plan import gathered, planned, samples
+from ensemble_bench.progress import Progress
 from ensemble_bench.records import Record
 from ensemble_bench.request import Request
 from ensemble_bench.task import Catalogue
@@ -231,3 +232,13 @@ def test_the_verb_says_it_too(folder: Path, capsys: pytest.CaptureFixture[str]) 
     out, err = capsys.readouterr()
     assert "shift" in out and "fetch -t mine/far" in err
     assert err.splitlines()[-1] == "ensemble-bench: 1 cells failed; the others are finished."
+
+
+def test_nobody_learns_from_borrowed_examples_of_others(folder: Path) -> None:
+    other = LENDER.replace("mine/lender", "mine/other").replace('"a", "b", "c", "d"', '"e", "f", "g", "h"')
+    card(folder, other)
+    plan = planned(asked(folder, "mine/lender", "mine/shift", "mine/other"))
+    work = runner._Work(plan, Progress())
+    teachers = {task.name: [teacher.name for teacher in work._teachers(task)] for task in work.tasks}
+    assert teachers["mine/shift"] == ["mine/other"], "the lender's train split is its own support already"
+    assert teachers["mine/lender"] == ["mine/other"] and teachers["mine/other"] == ["mine/lender"]
