@@ -25,7 +25,7 @@ from ensemble_bench.cube import Cube
 from ensemble_bench.embed import Embedder, View
 from ensemble_bench.errors import BadData, BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
 from ensemble_bench.evaluation import Answer
-from ensemble_bench.plan import Plan, gathered, planned
+from ensemble_bench.plan import Plan, Samples, gathered, planned
 from ensemble_bench.progress import Advance, Progress
 from ensemble_bench.records import Predictions, Record, Results, edition
 from ensemble_bench.request import Request, read
@@ -135,9 +135,7 @@ def cube(request: Request, *, split: str = "test", draw: int = 0) -> Cube:
     if split == "train" and draw not in range(request.draws):
         raise BadOption(f"there are draws 0 to {request.draws - 1}, not {draw}.")
     work = _Work(plan.changed(strategies=("best-single",) if split == "train" else ()), Progress())
-    task = plan.tasks[0]
-    if task.name in work.absent:
-        raise Missing(work.absent[task.name][1])
+    task = work.only().task
     if split == "test":
         return work.cube(task, "test")
     supports = work.supports(task)
@@ -151,10 +149,9 @@ def cubes(request: Request, progress: Progress | None = None) -> dict[str, Cube]
     plan = planned(request)
     if len(plan.tasks) != 1:
         raise BadOption(f"cubes are of one task, and {', '.join(request.tasks)} are {len(plan.tasks)}.")
-    task = plan.tasks[0]
     work = _Work(plan.changed(strategies=()), progress or Progress())
-    source = work.shown[task.name].source
-    return {split: work.cube(task, split, checked(source, split)) for split in sorted(task.counts)}
+    source = work.only().source
+    return {split: work.cube(source.task, split, checked(source, split)) for split in sorted(source.task.splits)}
 
 
 def measure(strategy: str | Strategy, query: Cube, support: Cube | None = None) -> tuple[dict[str, float | None], str]:
@@ -211,6 +208,13 @@ class _Work:
         self.device = device(plan.request.device)
         self.embedder = Embedder(plan.backbones, Store(), self.device, plan.request.precision)
         self.embedder.distinct()
+
+    def only(self) -> Samples:
+        """The samples of the one task there is; Missing where they cannot be had."""
+        for _, reason in self.absent.values():
+            raise Missing(reason)
+        (shown,) = self.shown.values()
+        return shown
 
     def do(self) -> None:
         """Every cell that is not there yet, task after task; the next one is encoded while this one is answered."""

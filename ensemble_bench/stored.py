@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ensemble_bench import fewshot, sources
+from ensemble_bench import fewshot
 from ensemble_bench.condition import Condition
 from ensemble_bench.embed import Embedder, View
 from ensemble_bench.errors import BadStore, BenchError, Lacking
-from ensemble_bench.plan import Plan, planned
+from ensemble_bench.plan import Plan, completed, planned
 from ensemble_bench.records import Record, Results
 from ensemble_bench.request import Request, read
 from ensemble_bench.sources.base import checked
@@ -85,7 +85,8 @@ class Stored:
 
 
 def _cube(plan: Plan, embedder: Embedder, task: Task, condition: Condition, labels: Mapping[str, int]) -> Cube:
-    source = sources.of(task)
+    source = completed(task)
+    task = source.task
     test = checked(source, "test")
     ids = [test.ids[place] for place in fewshot.limited(test.ids, plan.request.limit)]
     if set(ids) != set(labels):
