@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ensemble_bench.errors import BadCube
 from ensemble_bench.statistics import Floats, t_interval
 
-BATCH = 32  # samples of the batches whose scatter gives the interval
+BATCH = 16  # samples of the batches whose scatter gives the interval
 FEWEST = 4  # samples below which nothing can be debiased
 
 

@@ -1,7 +1,7 @@
 """What the paper claims, as statements that results can bear out or not: value, interval, verdict, and the published number.
 
 The paper: "Synergy and Diversity in CLIP" (Rodriguez-Opazo et al., ICLR 2025, arXiv 2405.17139). Its data sets, splits and
-prompts are not known in full, so its numbers stand beside ours and are not compared with them. docs/statistics.md has the rules.
+prompts are not known in full, so its numbers stand beside ours and are not compared with them.
 """
 
 from __future__ import annotations
@@ -60,16 +60,8 @@ class Evidence:
     """Results of one pool (the largest), of other pools beside it, and what the store holds of the features."""
 
     def __init__(self, results: Sequence[Results], stored: Callable[[Sequence[Results]], Stored] | None) -> None:
-        by: dict[tuple[str, ...], list[Results]] = {}
-        for one in results:
-            pools = {tuple(sorted(record.pool)) for record in one.records}
-            if not pools:
-                raise BadRecord(f"{one.folder} holds no records: nothing can be said about claims.")
-            by.setdefault(min(pools), []).append(one)
-        pools_by_size = sorted(by, key=lambda pool: (-len(pool), pool))
-        self.pool = pools_by_size[0]
-        self.results = by[self.pool]
-        self.others = {pool: by[pool] for pool in pools_by_size[1:]}
+        (self.pool, self.results), *others = _by_pool(results)
+        self.others = dict(others)
         self.known = Accuracies(self.results)
         self._stored = stored
 
@@ -167,7 +159,8 @@ def _accuracy(evidence: Evidence) -> Finding:
     sure = [place for place in others if adjusted[place] <= 1 - LEVEL and changes[place][0] > changes[place][1]]
     value = fmean(one for one, _ in lost)
     where = sorted({task for task, _ in sure})
-    reason = f"lost by {_short(fixed)} on every task against the best of each; others are surely better on {len(where)} of {len(tasks)}"
+    reason = f"mean over tasks of the best backbone of each, less {_short(fixed)}, the best on average; "
+    reason += f"on {len(where)} of {len(tasks)} tasks another one is surely better"
     verdict = HOLDS if sure else FAILS if value == 0 else OPEN
     return Finding(verdict, reason, value, interval(np.mean([resampled for _, resampled in lost], axis=0)))
 
@@ -335,7 +328,7 @@ def _short(line: Line) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: ``statement`` in full, ``brief`` for a table, ``rule`` how the verdict is reached, ``published`` as printed."""
+    """One claim: the statement in full and ``brief``, how the verdict is reached, the published number, how it is checked."""
 
     name: str
     brief: str
@@ -449,11 +442,28 @@ CLAIMS: Mapping[str, Claim] = {
 """Published numbers: the ICLR 2025 paper; the asterisk: with linear heads, where both gain 1.6."""
 
 
-def rows(results: Sequence[Results], *, stored: Callable[[Sequence[Results]], Stored] | None = None) -> list[Row]:
-    """A row per claim: ``claim``, ``statement``, ``verdict`` (VERDICTS), ``value``, ``ci_low``, ``ci_high``, ``unit``, and more.
+def judged(results: Sequence[Results]) -> list[Results]:
+    """Those folders that are of the largest pool."""
+    return _by_pool(results)[0][1]
 
-    Values in points are shares of images (0.01 is a point). Folders may be of several pools: the largest is what is judged, a
-    run of its four cheapest backbones is for the last claim. ``stored`` finds features, without which likeness is untestable.
+
+def _by_pool(results: Sequence[Results]) -> list[tuple[tuple[str, ...], list[Results]]]:
+    """Folders by pool, the largest pool first."""
+    by: dict[tuple[str, ...], list[Results]] = {}
+    for one in results:
+        pools = {tuple(sorted(record.pool)) for record in one.records}
+        if not pools:
+            raise BadRecord(f"{one.folder} holds no records: nothing can be said about claims.")
+        by.setdefault(min(pools), []).append(one)
+    return sorted(by.items(), key=lambda item: (-len(item[0]), item[0]))
+
+
+def rows(results: Sequence[Results], *, stored: Callable[[Sequence[Results]], Stored] | None = None) -> list[Row]:
+    """A row per claim: name, statement, ``verdict`` (one of VERDICTS), value with interval and ``unit``, the published number.
+
+    Values in points are shares of images (0.01 is a point); ``rule`` says how the verdict is reached, ``reason`` what the value
+    is of, or why there is none. Folders may be of several pools: the largest is what is judged, a run of its four cheapest
+    backbones is for the last claim. ``stored`` finds features, without which likeness is not testable.
     """
     evidence = Evidence(results, stored)
     made = []
@@ -463,15 +473,20 @@ def rows(results: Sequence[Results], *, stored: Callable[[Sequence[Results]], St
         except _Lack as lack:
             finding = _untestable(str(lack))
         low, high = (None, None) if finding.bounds is None else (round(end, 6) for end in finding.bounds)
-        about = {"claim": claim.name, "statement": claim.statement, "brief": claim.brief, "verdict": finding.verdict}
-        about |= {"value": finding.value, "ci_low": low, "ci_high": high, "unit": claim.unit, "published": claim.published}
-        limit = evidence.results[0].records[0].limit
         made.append(
             {
-                **about,
+                "claim": claim.name,
+                "brief": claim.brief,
+                "statement": claim.statement,
+                "verdict": finding.verdict,
+                "value": finding.value,
+                "ci_low": low,
+                "ci_high": high,
+                "unit": claim.unit,
+                "published": claim.published,
                 "condition": evidence.where,
                 "n": len(evidence.tasks),
-                "limit": limit,
+                "limit": evidence.results[0].records[0].limit,
                 "rule": claim.rule,
                 "reason": finding.reason,
             }

@@ -386,7 +386,7 @@ def _complementarity(of: Numbers, line: Line, members: Sequence[str]) -> Number:
     if np.isnan(found[0]):
         return Number(status="not-applicable", reason="the best single backbone makes no errors")
     seen, alone = (100 * share[0] for share in shares)
-    said = f"others rescue {seen:.1f} % of the best backbone's errors, independent ones would {alone:.1f} %"
+    said = f"others rescue {seen:.1f} % of the best one's errors, independent ones would {alone:.1f} %"
     return Number(float(found[0]), found[1:], reason=said)
 
 

@@ -346,7 +346,7 @@ def test_the_headline_number_by_hand(tmp_path: Path) -> None:
     assert two["value"] == pytest.approx((1 / 2 - 1 / 4) / (3 / 4))
     rescued, independent = (1 + 1) / (1 + 2), (1 * 1 / 2 + 2 * 1 / 4) / (1 + 2)  # ratios of sums over the tasks
     assert both["value"] == pytest.approx((rescued - independent) / (1 - independent))
-    assert one["reason"] == "others rescue 100.0 % of the best backbone's errors, independent ones would 50.0 %"
+    assert one["reason"] == "others rescue 100.0 % of the best one's errors, independent ones would 50.0 %"
     assert both["ci_low"] <= both["value"] <= both["ci_high"]
     assert two["ci_low"] is None  # 1 of 16 resamples of its four images has no error: more than an interval may leave out
 

@@ -6,7 +6,22 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ensemble_bench.statistics import BINS, RESAMPLES, Resamples, interval, ratio
+from ensemble_bench.statistics import (
+    BINS,
+    RESAMPLES,
+    Resamples,
+    detectable,
+    detectable_mean,
+    holm,
+    interval,
+    intervals,
+    mcnemar,
+    ranks,
+    ratio,
+    separation,
+    spearman,
+    win_tie_loss,
+)
 
 
 def _weights(resamples: Resamples) -> np.ndarray:
@@ -138,3 +153,132 @@ def test_an_interval_of_what_is_defined() -> None:
     assert interval(np.append(numbers, [np.nan] * 50)) == interval(numbers)
     assert interval(np.append(numbers, [np.nan] * 60)) is None
     assert interval(np.full(3, np.nan)) is None
+
+
+def test_intervals_of_many_columns_are_those_of_each() -> None:
+    columns = np.random.default_rng(9).normal(size=(1001, 5))
+    assert intervals(columns) == [pytest.approx(interval(column)) for column in columns.T]
+    columns[::40, 2] = np.nan
+    columns[::2, 3] = np.nan
+    assert intervals(columns) == [interval(column) for column in columns.T] and intervals(columns)[3] is None
+
+
+def test_counts_of_groups_are_what_the_weights_say() -> None:
+    groups = np.array([0, 2, 2, 0, 4])
+    resamples = Resamples(5, "groups", count=100)
+    weights = _weights(resamples)
+    expected = np.stack([weights[:, groups == group].sum(1) for group in range(6)], axis=1)
+    assert (resamples.counts(groups, 6) == expected).all()
+
+
+# Tests ----------------------------------------------------------------------------------------------------------------
+
+
+def test_mcnemar_by_hand() -> None:
+    assert mcnemar(6, 1) == pytest.approx(2 * (1 + 7) / 2**7)
+    assert mcnemar(6, 1, "greater") == pytest.approx((1 + 7) / 2**7)
+    assert mcnemar(1, 6, "less") == mcnemar(6, 1, "greater") and mcnemar(1, 6) == mcnemar(6, 1)
+    assert mcnemar(3, 3) == mcnemar(0, 0) == 1
+    assert mcnemar(12, 0) == pytest.approx(2 / 2**12)
+
+
+def test_mcnemar_keeps_its_level() -> None:
+    """Exact tests are cautious: alike strategies are called different in at most 5 of 100 cases, whatever changes."""
+    n = 40
+    wrong = [
+        sum(scipy.stats.binom.pmf(k, changed, 0.5) for k in range(changed + 1) if mcnemar(k, changed - k) <= 0.05)
+        for changed in range(n + 1)
+    ]
+    for changing in (0.2, 0.5, 0.9):
+        assert 0.005 < float(scipy.stats.binom.pmf(np.arange(n + 1), n, changing) @ wrong) <= 0.05
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.005, 0.011, 0.02, 0.04, 0.13]) == pytest.approx([0.025, 0.044, 0.06, 0.08, 0.13])
+    assert holm([0.13, 0.04, 0.005, 0.02, 0.011]) == pytest.approx([0.13, 0.08, 0.025, 0.06, 0.044])
+    assert holm([0.9, 0.8]) == [1, 1] and holm([]) == []
+
+
+def test_ranks_by_hand() -> None:
+    """Four tasks, three strategies; the first two tie once."""
+    found = ranks(np.array([[0.9, 0.8, 0.7], [0.6, 0.6, 0.5], [0.9, 0.7, 0.8], [0.3, 0.2, 0.1]]))
+    assert found.mean.tolist() == pytest.approx([4.5 / 4, 8.5 / 4, 11 / 4])
+    chi = 12 * 4 / (3 * 4) * (found.mean**2).sum() - 3 * 4 * 4
+    chi /= 1 - (2**3 - 2) / (4 * (3**3 - 3))  # one tie of two
+    assert found.p == pytest.approx(scipy.stats.chi2.sf(chi, 2))
+    assert found.critical_difference == pytest.approx(2.343 * np.sqrt(3 * 4 / (6 * 4)), abs=2e-3)
+    assert (np.diag(found.pairwise) == 1).all() and (found.pairwise == found.pairwise.T).all()
+    apart = found.mean[2] - found.mean[0]
+    assert (apart > found.critical_difference) == bool(found.pairwise[0, 2] < 0.05)
+
+
+@pytest.mark.parametrize(("k", "n", "expected"), [(2, 14, 1.960), (4, 14, 2.569), (10, 14, 3.164)])
+def test_critical_differences_as_in_demsar(k: int, n: int, expected: float) -> None:
+    """Critical values q of Demsar 2006, table 5; four classifiers on fourteen data sets have 1.25."""
+    found = ranks(np.random.default_rng(k).random((n, k)))
+    assert found.critical_difference == pytest.approx(expected * np.sqrt(k * (k + 1) / (6 * n)), abs=2e-3)
+    assert k != 4 or round(found.critical_difference, 2) == 1.25
+
+
+def test_ranks_of_too_few_and_of_equals() -> None:
+    assert ranks(np.array([[0.1, 0.2]])).p is None and ranks(np.array([[0.1, 0.2]])).mean.tolist() == [2, 1]
+    alike = ranks(np.full((3, 4), 0.5))
+    assert alike.p == 1 and (alike.pairwise == 1).all() and alike.mean.tolist() == [2.5] * 4
+
+
+def test_wins_ties_and_losses() -> None:
+    assert win_tie_loss([0.2, 1e-15, -0.1, -0.3, 0.0]) == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "says"),
+    [
+        ((0.1, 0.2), "better"),
+        ((-0.2, -0.1), "worse"),
+        ((-0.1, 0.1), "not separable"),
+        ((0.0, 0.1), "not separable"),
+        (None, None),
+    ],
+)
+def test_separation(bounds: tuple[float, float] | None, says: str | None) -> None:
+    assert separation(bounds) == (says or "not separable")
+
+
+@pytest.mark.parametrize(("n", "discordant"), [(400, 0.1), (1000, 0.05), (200, 0.4)])
+def test_what_is_detectable_is_found_four_times_in_five(n: int, discordant: float) -> None:
+    difference = detectable(n, discordant)
+    assert difference is not None
+    rng = np.random.default_rng(n)
+    gains = (discordant + difference) / 2
+    table = rng.multinomial(n, [gains, discordant - gains, 1 - discordant], 4000)
+    p = {pair: mcnemar(*pair) for pair in {(int(won), int(lost)) for won, lost, _ in table}}
+    found = np.mean([p[int(won), int(lost)] <= 0.05 and won > lost for won, lost, _ in table])
+    assert found == pytest.approx(0.8, abs=0.025)  # standard error .006; counts are whole numbers
+    za, zb = scipy.stats.norm.isf(0.025), scipy.stats.norm.ppf(0.8)  # Connor 1987, the normal approximation
+    normal = np.sqrt(discordant) * (np.sqrt(n) * za + zb * np.sqrt(n + zb**2 - za**2)) / (n + zb**2)
+    assert difference == pytest.approx(normal, rel=0.06) and difference > normal
+
+
+def test_what_is_detectable_shrinks_with_images_and_may_not_exist() -> None:
+    found = [detectable(n, 0.1) for n in (100, 1000, 50_000)]
+    assert None not in found and found == sorted(found, reverse=True)  # type: ignore[type-var]
+    assert detectable(1000, 0.1, power=0.95) > detectable(1000, 0.1) > detectable(1000, 0.1, level=0.2)  # type: ignore[operator]
+    assert detectable(20, 0.1) is None and detectable(100, 0.0) is None and detectable(0, 0.5) is None
+
+
+def test_what_is_detectable_in_a_mean() -> None:
+    resampled = np.random.default_rng(0).normal(0.3, 0.01, 100_000)
+    assert detectable_mean(resampled) == pytest.approx((1.95996 + 0.84162) * 0.01, rel=0.01)
+
+
+def test_rank_correlation_against_scipy() -> None:
+    rng = np.random.default_rng(3)
+    one = rng.normal(size=12)
+    two = one + rng.normal(size=12)
+    found = spearman(one.tolist(), two.tolist())
+    assert found is not None and found[0] == pytest.approx(scipy.stats.spearmanr(one, two).statistic)
+    half = 1.959964 * np.sqrt((1 + found[0] ** 2 / 2) / 9)
+    assert found[1:] == pytest.approx(tuple(np.tanh(np.arctanh(found[0]) + sign * half) for sign in (-1, 1)))
+    assert spearman([1, 2, 3, 4], [1, 2, 3, 4]) is None and spearman([1.0] * 6, one[:6].tolist()) is None
+    perfect = spearman(range(6), range(6))
+    assert perfect is not None and perfect[0] == pytest.approx(1) and perfect[1] > 0.99

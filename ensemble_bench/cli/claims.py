@@ -27,5 +27,5 @@ def main(options: argparse.Namespace) -> int:
 
     results = [Results(folder, must_exist=True) for folder in options.folders]
     rows = claims.rows(results, stored=None if options.no_features else stored)
-    put(report.judged(rows, options.format, caption=leaderboard.caption(results)), options)
+    put(report.judged(rows, options.format, caption=leaderboard.caption(claims.judged(results))), options)
     return 0

@@ -10,8 +10,8 @@ from ensemble_bench.report.tables import NONE, Block, drawn, listed
 Row = dict[str, Any]
 
 NOTE = (
-    "here: points of accuracy, unless it is a CKA or a rank correlation. published: Rodriguez-Opazo et al., ICLR 2025, on other "
-    "data and backbones: beside, not against. *: with linear heads."
+    "here: points of accuracy, unless it is a CKA or a rank correlation. published: Rodriguez-Opazo et al., ICLR 2025, on "
+    "other data and backbones: beside, not against. *: with linear heads."
 )
 
 
