@@ -23,6 +23,14 @@ def alone(query: Cube, backbone: str) -> Tensor:
     return ballots(query)[0]
 
 
+def picked(query: Cube, chosen: Tensor) -> Tensor:
+    """Scores [s, c] of the backbone that is chosen for each sample, by its number, int64 [s]: the richest it has of them."""
+    place = chosen.expand(1, -1).unsqueeze(-1).expand(-1, -1, len(query.classes))
+    if "probabilities" not in query.has:
+        return ballots(query).gather(0, place)[0]
+    return (query.logits if "logits" in query.has else query.log_probabilities).gather(0, place)[0]
+
+
 def ballots(query: Cube) -> Tensor:
     """One-hot decisions, float32 [b, s, c]; a row of zeros for no answer."""
     decisions = query.decisions
