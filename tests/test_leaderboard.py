@@ -65,7 +65,7 @@ def put(results: Results, task: str, strategy: str, draws: Sequence[str], **more
         "provenance": {"precision": "fp32"},
         **more,
     }
-    cell = f"{strategy}-{task}-{about['condition']}-{about['shots']}".translate(str.maketrans("/:", "__"))
+    cell = f"{strategy}-{task}-{about['condition']}-{about['shots']}".translate(str.maketrans("/:=", "___"))
     records = []
     for number, draw in zip(numbers, right, strict=True):
         metrics: dict[str, dict[str, Any]] = {
