@@ -1,14 +1,13 @@
 """Which backbones an oracle chooses, and what it would score by chance: pure functions of decisions and labels.
 
-An oracle grows with the number of backbones even where they only guess. Three functions say what chance alone gives:
-``oracle_by_guessing`` knows the numbers of backbones and classes, ``oracle_by_independence`` how accurate each backbone is, and
-``oracle_by_chance`` the very decisions, which it scores against shuffled labels.
+An oracle grows with the number of backbones even where they only guess. ``diversity.guessing`` knows the numbers of backbones
+and classes, ``Joint.independent`` how accurate each backbone is; ``oracle_by_chance`` takes the very decisions and scores them
+against shuffled labels, so that backbones which answer alike, or always the same, are not taken for so many guessers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -55,24 +54,6 @@ def best_by_class(right: NDArray[np.bool_], labels: NDArray[Any], classes: int) 
     count = np.stack([np.bincount(labels[row], minlength=classes) for row in right])
     best: NDArray[np.int64] = count.argmax(0)
     return best
-
-
-def oracle_by_guessing(backbones: int, classes: int) -> float:
-    """Accuracy of the oracle of so many backbones that guess, each by itself, among so many classes: 1 - (1 - 1/C)^B.
-
-    >>> round(oracle_by_guessing(9, 10), 3)
-    0.613
-    """
-    return 1 - (1 - 1 / classes) ** backbones
-
-
-def oracle_by_independence(accuracy: Sequence[float]) -> float:
-    """Accuracy of the oracle of backbones that are right this often and err independently of one another: 1 - prod(1 - p).
-
-    >>> oracle_by_independence([0.5, 0.5])
-    0.75
-    """
-    return 1 - math.prod(1 - one for one in accuracy)
 
 
 def oracle_by_chance(decisions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:

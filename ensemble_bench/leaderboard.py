@@ -402,6 +402,8 @@ def _complementarity(of: Numbers, line: Line, members: Sequence[str]) -> Number:
     seen, alone = (100 * share[0] for share in shares)
     said = f"others rescue {seen:.1f} % of the best backbone's errors, independent ones would {alone:.1f} %"
     return Number(float(found[0]), found[1:], reason=said)
+
+
 def _by_chance(oracle: str, said: Predictions, alone: Mapping[str, Any], pool: Sequence[str]) -> Floats | Number:
     """Probability [s] that an oracle is right on each image when the labels are shuffled; what it chose among is kept.
 

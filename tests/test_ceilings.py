@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ensemble_bench import ceilings
+from ensemble_bench import ceilings, diversity
 from ensemble_bench.cube import Cube
 from ensemble_bench.errors import Lacking
 from ensemble_bench.metrics import decide
@@ -71,18 +71,16 @@ def test_by_chance_by_hand() -> None:
     decisions = np.array([[0, 1, -1, 2], [0, 0, -1, 1]])
     assert ceilings.oracle_by_chance(decisions, labels).tolist() == [0.75, 1.0, 0.0, 0.25]
     assert ceilings.oracle_by_chance(decisions[:1], labels).tolist() == [0.75, 0.25, 0.0, 0.0]
-    assert ceilings.oracle_by_independence([0.5, 0.25]) == 1 - 0.5 * 0.75
-    assert ceilings.oracle_by_independence([0.3]) == pytest.approx(0.3) and ceilings.oracle_by_independence([0, 1]) == 1
 
 
-def test_guessers_are_what_the_method_says() -> None:
-    found = {c: round(ceilings.oracle_by_guessing(9, c), 3) for c in (2, 8, 10, 100)}
-    assert found == {2: 0.998, 8: 0.699, 10: 0.613, 100: 0.086}
+def test_chance_of_guessers_and_of_parrots() -> None:
+    """Nine that guess have the oracle of guessers; nine that answer alike have that of one, and one class that of its share."""
     rng = np.random.default_rng(1)
-    guesses, labels = rng.integers(0, 8, (9, 50_000)), np.arange(50_000) % 8
-    wanted = ceilings.oracle_by_guessing(9, 8)
-    assert float(ceilings.oracle_by_chance(guesses, labels).mean()) == pytest.approx(wanted, abs=0.005)
-    assert ceilings.oracle_by_independence([1 / 8] * 9) == pytest.approx(wanted)
+    labels = np.arange(50_000) % 8
+    guesses = rng.integers(0, 8, (9, 50_000))
+    assert float(ceilings.oracle_by_chance(guesses, labels).mean()) == pytest.approx(diversity.guessing(9, 8), abs=0.005)
+    assert float(ceilings.oracle_by_chance(guesses[[0] * 9], labels).mean()) == pytest.approx(1 / 8)
+    assert ceilings.oracle_by_chance(np.full((9, 4), 3), np.array([3, 3, 3, 0])).tolist() == [0.75] * 4
 
 
 def test_the_oracle_per_class_against_every_assignment() -> None:
@@ -126,13 +124,13 @@ def test_three_real_clips_at_chance(real_predictions: Path) -> None:
             labels=torch.from_numpy(label),
         )
         oracle = int((decide(named("oracle").predict(cube), cube) == cube.labels).sum())
-        right = (decisions == label).sum(1)
-        independent = len(label) * ceilings.oracle_by_independence((right / len(label)).tolist())
-        return right.tolist(), oracle, float(ceilings.oracle_by_chance(decisions, label).sum()), independent
+        independent = len(label) * float(diversity.Joint.of(decisions, label).independent())
+        right = (decisions == label).sum(1).tolist()
+        return right, oracle, float(ceilings.oracle_by_chance(decisions, label).sum()), independent
 
     right, oracle, chance, independent = counts("0.90")
     assert (right, oracle) == ([10, 10, 10], 30)
     assert chance == pytest.approx(29.8125) and independent == pytest.approx(28.1640625)
-    assert 160 * ceilings.oracle_by_guessing(3, 16) == pytest.approx(independent)
+    assert 160 * diversity.guessing(3, 16) == pytest.approx(independent)
     right, oracle, chance, _ = counts("0.35")
     assert (right, oracle) == ([25, 37, 61], 80) and chance == pytest.approx(24.875)
