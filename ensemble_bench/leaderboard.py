@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ensemble_bench import diversity, robustness, shift
+from ensemble_bench import ceilings, diversity, robustness, shift
 from ensemble_bench.condition import Condition
 from ensemble_bench.errors import BadOption, BadRecord
 from ensemble_bench.records import Predictions, Record, Results, settings, shown
 from ensemble_bench.shift import CLEAN, MISSING, CorruptionErrors, Line, Number, Sums, combined, lacking
 from ensemble_bench.statistics import Floats, Resamples, interval, ratio
+from ensemble_bench.strategies.spelling import parsed
 
 ALWAYS = ("acc1", "acc5", "mean_per_class_recall")
 SCORED = ("nll", "ece", "brier")
@@ -24,6 +25,8 @@ METRICS = (*ALWAYS, *SCORED, *GAPS)
 FAMILIES = ("static", "calibrated", "adaptive", "control", "oracle")
 
 SINGLE = "single:"
+CHANCE = "oracle_chance"
+CEILINGS = ("oracle", "oracle-best-single", "oracle-per-class")
 HEADLINE = "complementarity"
 RESCUES = ("errors of the best single", "rescued", "rescued if independent")
 OWN = {HEADLINE: "oracle", "oracle_gap": "oracle", "disagreement": SINGLE, "label_disagreement": SINGLE}
@@ -69,6 +72,8 @@ def rows(results: Sequence[Results], *, mce: str | None = None) -> list[Row]:
     ``gap_closed_honest`` a = best-single, at the shots of the line (for lines without labels, at the fewest shots there are).
     ``complementarity`` stands in the rows of ``oracle``: the headline number of the pool (``diversity.complementarity``), over
     tasks and conditions a ratio of sums too.
+    Oracles also have ``oracle_chance``: what they would score if the labels were shuffled (``ceilings.oracle_by_chance``), from
+    the decisions of the single backbones.
     ``labels`` and ``n`` of a mean row are sums, ``gflops`` its mean, ``backbones`` its maximum.
     Folders of different pools, seeds, precisions, limits or card versions are ``BadRecord``: they make no common board.
 
@@ -183,7 +188,7 @@ class _Board:
             paired = self.paired(task, condition)
             cells |= {(line, task): cell for line, cell in _measured(here, task, paired, bool(self.sums.suites)).items()}
         for (line, task), cell in cells.items():
-            for metric in (*shift.ADDED, *(RESCUES if line[0] == "oracle" else ())) if self.sums.suites else ():
+            for metric in (*shift.ADDED, CHANCE, *(RESCUES if line[0] == "oracle" else ())) if self.sums.suites else ():
                 self.sums.add(condition, metric, line, task, cell.of(metric))
         scored = {line for (line, _), cell in cells.items() if any(cell.of(metric).value is not None for metric in SCORED)}
 
@@ -261,6 +266,8 @@ class _Board:
                     else:
                         number = of(metric, line, members)
                     made.append(_row(about, metric, number))
+                if line[0].partition(":")[0] in CEILINGS:
+                    made.append(_row(about, CHANCE, of(CHANCE, line, members)))
                 for metric, whose in OWN.items():
                     if metric == HEADLINE and line[0] == whose:
                         made.append(_row(about, metric, _complementarity(of, line, members)))
@@ -308,7 +315,7 @@ def _measured(
                 cell.predictions = folder.predictions(records[0].cell).by_id()
             else:
                 failed = Number(status=records[0].status, reason=records[0].reason or "no reason was recorded")
-                cell.numbers = dict.fromkeys((*METRICS, *shift.ADDED, *RESCUES), failed)
+                cell.numbers = dict.fromkeys((*METRICS, *shift.ADDED, *RESCUES, CHANCE), failed)
     done = [(line, cell, cell.predictions) for line, cell in cells.items() if cell.predictions is not None]
     if not done:
         return cells
@@ -342,6 +349,13 @@ def _measured(
     for line, cell, _ in done:
         if line[0] == "oracle":
             cell.numbers |= _rescues(singles, cell.records[0].pool, first.labels, resamples)
+    alone = {line[0].removeprefix(SINGLE): said.decisions[0] for line, _, said in done if line[0].startswith(SINGLE)}
+    for line, cell, said in done:
+        if line[0].partition(":")[0] in CEILINGS:
+            hoped = _by_chance(line[0], said, alone, cell.records[0].pool)
+            if not isinstance(hoped, Number):
+                hoped = Number(float(hoped.mean()), resamples.means([hoped[None]])[:, 0])
+            cell.numbers[CHANCE] = hoped
     if shifted and len(singles) > 1:
         found = diversity.disagreements(np.stack([said.decisions[0] for _, said in singles]), first.labels)
         for metric, differ in zip(shift.ADDED[1:], found, strict=True):
@@ -388,6 +402,26 @@ def _complementarity(of: Numbers, line: Line, members: Sequence[str]) -> Number:
     seen, alone = (100 * share[0] for share in shares)
     said = f"others rescue {seen:.1f} % of the best one's errors, independent ones would {alone:.1f} %"
     return Number(float(found[0]), found[1:], reason=said)
+
+
+def _by_chance(oracle: str, said: Predictions, alone: Mapping[str, Any], pool: Sequence[str]) -> Floats | Number:
+    """Probability [s] that an oracle is right on each image when the labels are shuffled; what it chose among is kept.
+
+    ``alone`` are the decisions of single backbones by id; the reason why there is no such number where one of them lacks.
+    """
+    name, given = parsed(oracle)
+    if name == "oracle-best-single":
+        return ceilings.oracle_by_chance(said.decisions[:1], said.labels)
+    if set(alone) != set(pool):
+        return Number(status="missing", reason="needs every backbone of the pool as single:ID in the same results")
+    decisions = np.stack([alone[backbone] for backbone in sorted(pool)])
+    right = decisions == said.labels
+    if name == "oracle-per-class":
+        classes = int(max(decisions.max(), said.labels.max())) + 1
+        best = ceilings.best_by_class(right, said.labels, classes)
+        return ceilings.oracle_per_class_by_chance(decisions, said.labels, best)
+    k = int(given.get("k", 0)) or len(decisions)
+    return ceilings.oracle_by_chance(decisions[list(ceilings.best_subset(right, k))], said.labels)
 
 
 def _known(array: Any) -> Any:

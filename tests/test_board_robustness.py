@@ -169,6 +169,10 @@ ALL, FOG, SNOW = "mean(hand-c)", "mean(hand-c:fog)", "mean(hand-c:snow)"
         ("oracle", "mean(hand-c:fog)", "complementarity", (2 / 5 - (2 / 4 * 2 + 1 / 4 * 3) / 5) / (1 - 7 / 20)),
         (LOG, ALL, "gap_closed", (9 - 7) / (9 - 7)),
         ("best-single", "mean(hand-c:*:3)", "gap_closed", (3 / 16 - 2 / 8) / (3 / 8 - 2 / 8)),
+        ("oracle", "clean", "oracle_chance", (1 + 1 + 1 + 2) / 8),  # a and b say {0}, {0}, {1, 2}, {0, 1}
+        ("oracle", "hand-c:snow:1", "oracle_chance", (1 + 1 + 1 + 1) / 8),  # {0}, {0, 2}, {1, 2}, {0, 2}
+        ("oracle", ALL, "oracle_chance", (5 + 5 + 4 + 5) / 32),
+        ("oracle-best-single", ALL, "oracle_chance", 1 / 2),
         (A, "clean", "disagreement", 2 / 4),
         (A, ALL, "disagreement", (2 + 2 + 2 + 1) / 16),
         (B, "mean(hand-c:*:3)", "disagreement", (2 + 1) / 8),
@@ -198,7 +202,7 @@ def test_every_row_is_there_once_and_keeps_the_keys_of_a_board(rows: list[dict[s
 
 def test_what_no_suite_asked_for_is_not_there(tmp_path: Path) -> None:
     clean = leaderboard.rows([filled(tmp_path, {"clean": HAND["clean"]})])
-    always = {"acc1", "acc5", "mean_per_class_recall", "gap_closed", "gap_closed_honest", "complementarity"}
+    always = {"acc1", "acc5", "mean_per_class_recall", "gap_closed", "gap_closed_honest", "complementarity", "oracle_chance"}
     assert {one["metric"] for one in clean} == always
     odd = Results(tmp_path / "odd")
     put(odd, "mini/x", "contrast:c05", LOG, answers(LOG, ["1110"]), LABELS, provenance={"precision": "fp32"})

@@ -9,7 +9,15 @@ import pytest
 from ensemble_bench import strategies
 from ensemble_bench.testing.strategies import Check, parametrize_with_checks, strategy_checks
 
-VARIANTS = ("vote-top3:borda=true", "super-learner:pool=log", "oracle:k=2")
+ONE = "backbone=toy/a-wide"
+VARIANTS = (
+    *("vote-top3:borda=true", "super-learner:pool=log", "oracle:k=2", "knora-e:k=1", "lda:shrinkage=0.3"),
+    *(
+        f"{name}:{ONE}"
+        for name in ("linear-probe", "nearest-centroid", "lda", "tip-adapter", "tip-adapter-f", "tip-adapter-nlc")
+    ),
+    "tip-adapter-nlc:form=weight",
+)
 ENROLLED = sorted({*strategies.registry.table, *strategies.DEFAULT, *VARIANTS})
 
 
@@ -18,8 +26,8 @@ def test_strategy(strategy: Any, check: Check) -> None:
     check(strategy)
 
 
-def test_every_built_in_is_enrolled_and_on_the_board() -> None:
-    assert set(strategies.registry.table) == {text.partition(":")[0] for text in strategies.DEFAULT}
+def test_every_built_in_is_enrolled() -> None:
+    assert {text.partition(":")[0] for text in strategies.DEFAULT} <= set(strategies.registry.table)
     assert set(strategies.registry.table) <= set(ENROLLED)
     assert len(strategy_checks()) >= 24
 

@@ -65,7 +65,7 @@ def put(results: Results, task: str, strategy: str, draws: Sequence[str], **more
         "provenance": {"precision": "fp32"},
         **more,
     }
-    cell = f"{strategy}-{task}-{about['condition']}-{about['shots']}".translate(str.maketrans("/:", "__"))
+    cell = f"{strategy}-{task}-{about['condition']}-{about['shots']}".translate(str.maketrans("/:=", "___"))
     records = []
     for number, draw in zip(numbers, right, strict=True):
         metrics: dict[str, dict[str, Any]] = {
@@ -153,6 +153,7 @@ def rows(tmp_path: Path) -> list[dict[str, Any]]:
         ("oracle", "mean(mini)", "gap_closed", 1.0),
         ("oracle-best-single", "mean(mini)", "gap_closed", 0.0),
         ("single:mini/a", "mean(mini)", "gap_closed_honest", (1 / 8) / (7 / 8)),
+        ("oracle-best-single", "mean(mini)", "oracle_chance", 1 / 2),  # half of the labels are each class
     ],
 )
 def test_values_by_hand(rows: list[dict[str, Any]], strategy: str, task: str, metric: str, value: float) -> None:
@@ -184,10 +185,45 @@ def test_every_strategy_task_and_metric_has_one_row(rows: list[dict[str, Any]]) 
     keys = [(one["strategy"], one["task"], one["metric"]) for one in rows]
     metrics = {"acc1", "acc5", "mean_per_class_recall", "gap_closed", "gap_closed_honest"}
     strategies = {strategy for _, strategy in HAND}
-    assert len(keys) == len(set(keys)) == len(strategies) * 3 * len(metrics) + 3
-    assert {metric for _, _, metric in keys} == {*metrics, "complementarity"}  # nothing here is a probability
+    own = {key for key in keys if key[2] == "oracle_chance"}
+    assert {strategy for strategy, _, _ in own} == {"oracle", "oracle-best-single"} and len(own) == 2 * 3
+    assert len(keys) == len(set(keys)) == len(strategies) * 3 * len(metrics) + 3 + len(own)
+    assert {metric for _, _, metric in keys} == {*metrics, "complementarity", "oracle_chance"}  # nothing here is a probability
     assert {strategy for strategy, _, metric in keys if metric == "complementarity"} == {"oracle"}
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_oracles_by_chance(tmp_path: Path) -> None:
+    """Labels 0 0 1 1. Backbone a says 0 0 1 0 and b 0 1 1 1: right on 3 each, and shuffled labels meet one of them by halves.
+
+    Together they say {0}, {0, 1}, {1}, {0, 1}. a is as good as b on 0 and comes first, b is best on 1: a label of 0 asks a,
+    which says 0 on all but the third image, and a label of 1 asks b, which says 1 on all but the first.
+    """
+    cells = {
+        "single:mini/a": "1110",
+        "single:mini/b": "1011",
+        "oracle": "1111",
+        "oracle:k=1": "1110",
+        "oracle-per-class": "1111",
+    }
+    family = {name: "oracle" if name.startswith("oracle") else "static" for name in cells}
+    results = Results(tmp_path / "whole")
+    for name, draw in cells.items():
+        put(results, "mini/x", name, [draw], family=family[name])
+    board = leaderboard.rows([results])
+    found = {name: row(board, name, "mini/x", "oracle_chance") for name in cells if family[name] == "oracle"}
+    assert {name: one["value"] for name, one in found.items()} == {
+        "oracle": (1 + 2 + 1 + 2) / 8,
+        "oracle:k=1": 1 / 2,
+        "oracle-per-class": (1 + 2 + 1 + 2) / 8,
+    }
+    assert all(one["ci_low"] <= one["value"] <= one["ci_high"] for one in found.values())
+    assert found["oracle"]["ci_low"] < found["oracle"]["ci_high"] and found["oracle:k=1"]["ci_low"] == 1 / 2
+    part = Results(tmp_path / "part")
+    for name in ("single:mini/a", "oracle"):
+        put(part, "mini/x", name, [cells[name]], family=family[name])
+    one = row(leaderboard.rows([part]), "oracle", "mini/x", "oracle_chance")
+    assert (one["value"], one["status"]) == (None, "missing") and "every backbone of the pool" in one["reason"]
 
 
 def test_fewer_than_five_classes_have_no_fifth_place(rows: list[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ensemble_bench import selection
 from ensemble_bench.registry import Registry, Row
+from ensemble_bench.strategies.spelling import each
 
 
 def _row(target: str, family: str, labels: str, needs: str, summary: str) -> Row:
@@ -76,6 +77,69 @@ registry = Registry(
             "logits features",
             "Heads and labelled examples, each weighted as the support bears it out.",
         ),
+        "knora-e": _row(
+            "knora_e:KnoraE",
+            "adaptive",
+            "support",
+            "decisions features",
+            "The backbones that are right on all of the nearest support samples vote.",
+        ),
+        "knora-u": _row(
+            "knora_u:KnoraU",
+            "adaptive",
+            "support",
+            "decisions features",
+            "Each backbone has as many votes as it is right on the nearest support samples.",
+        ),
+        "ola": _row(
+            "ola:OLA",
+            "adaptive",
+            "support",
+            "decisions features",
+            "The backbone that is right most often on the nearest support samples answers.",
+        ),
+        "tip-adapter": _row(
+            "tip_adapter:TipAdapter",
+            "adaptive",
+            "support",
+            "logits features",
+            "Each backbone's logits plus a cache of the support; the mean over backbones, or one of them.",
+        ),
+        "tip-adapter-f": _row(
+            "tip_adapter_f:TipAdapterF",
+            "adaptive",
+            "support",
+            "logits features",
+            "As tip-adapter, with the keys of the cache trained on the support.",
+        ),
+        "tip-adapter-nlc": _row(
+            "tip_adapter_nlc:TipAdapterNLC",
+            "adaptive",
+            "support",
+            "logits features",
+            "As nlc, over the backbones' Tip-Adapters instead of their zero-shot heads.",
+        ),
+        "linear-probe": _row(
+            "linear_probe:LinearProbe",
+            "control",
+            "support",
+            "features",
+            "Logistic regression on the features of all backbones side by side, or of one of them.",
+        ),
+        "nearest-centroid": _row(
+            "nearest_centroid:NearestCentroid",
+            "control",
+            "support",
+            "features",
+            "The class with the nearest mean of features, of all backbones side by side or of one of them.",
+        ),
+        "lda": _row(
+            "lda:LDA",
+            "control",
+            "support",
+            "features",
+            "Linear discriminant analysis with a shrunk covariance, of all backbones side by side or of one of them.",
+        ),
         "oracle": _row("oracle:Oracle", "oracle", "query", "decisions", "Right wherever any backbone is right: a ceiling."),
         "oracle-best-single": _row(
             "oracle_best_single:OracleBestSingle",
@@ -83,6 +147,13 @@ registry = Registry(
             "query",
             "decisions",
             "The backbone with the highest accuracy on the query itself: a ceiling.",
+        ),
+        "oracle-per-class": _row(
+            "oracle_per_class:OraclePerClass",
+            "oracle",
+            "query",
+            "decisions",
+            "The backbone with the highest accuracy on the query images of each class: a ceiling.",
         ),
     },
 )
@@ -109,9 +180,9 @@ DEFAULT: tuple[str, ...] = (
 
 
 def chosen(asked: Sequence[str], backbones: Sequence[str]) -> tuple[str, ...]:
-    """Texts of the strategies that names, globs, ``default`` and ``all`` mean; ``single`` is one of each backbone."""
+    """Texts of the strategies that names, globs, ``default`` and ``all`` mean; of each backbone where they say so."""
     groups = {"default": DEFAULT, "all": list(registry)}
     every: dict[str, None] = {}
     for text in selection.chosen(asked, list(registry), groups, "strategy"):
-        every |= dict.fromkeys([f"single:{name}" for name in backbones] if text == "single" else [text])
+        every |= dict.fromkeys(each(text, backbones))
     return tuple(every)

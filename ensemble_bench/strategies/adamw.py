@@ -23,6 +23,7 @@ class AdamW:
     tensors: Sequence[Tensor]
     rate: float
     decay: float
+    epsilon: float = EPSILON
     _steps: int = 0
     _state: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
@@ -36,5 +37,5 @@ class AdamW:
         for tensor, gradient, (mean, square) in zip(self.tensors, gradients, self._state, strict=True):
             mean.lerp_(gradient, 1 - FADE[0])
             square.mul_(FADE[1]).addcmul_(gradient, gradient, value=1 - FADE[1])
-            spread = square.sqrt().mul_(two**-0.5).add_(EPSILON)
+            spread = square.sqrt().mul_(two**-0.5).add_(self.epsilon)
             tensor.mul_(1 - self.rate * self.decay).addcdiv_(mean, spread, value=-self.rate / one)

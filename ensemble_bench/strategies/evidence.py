@@ -28,11 +28,16 @@ class Evidence:
         return self.cube.backbones
 
 
-def evidence(support: Cube) -> Evidence:
-    """What a fit may learn from; ``Lacking`` without labels or without a single example."""
+def examples(support: Cube) -> Cube:
+    """The support with backbones and samples in the order of their ids; ``Lacking`` without a single example."""
     if not len(support):
         raise Lacking("a fit needs at least one labelled example; this support is empty.")
-    cube = support.canonical()
+    return support.canonical()
+
+
+def evidence(support: Cube) -> Evidence:
+    """What a fit may learn from; ``Lacking`` without labels or without a single example."""
+    cube = examples(support)
     order = sorted(range(len(cube.classes)), key=cube.classes.__getitem__)
     rank = torch.empty(len(order), dtype=torch.long)
     rank[order] = torch.arange(len(order))

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from itertools import combinations
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from ensemble_bench.ceilings import best_subset
 from ensemble_bench.cube import Cube
-from ensemble_bench.errors import BadOption, Lacking
+from ensemble_bench.errors import BadOption
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.single import tally
-
-MOST_SUBSETS = 200_000
-
-
-def best_subset(right: Tensor, k: int) -> tuple[int, ...]:
-    """The k backbones with the most samples that any of them has right; ``right`` bool [b, s]; ties to the first in order."""
-    most, chosen = -1, tuple(range(k))
-    for subset in combinations(range(len(right)), k):
-        count = int(right[list(subset)].any(0).sum())
-        if count > most:
-            most, chosen = count, subset
-    return chosen
 
 
 @dataclass(eq=False)
@@ -48,15 +35,8 @@ class Oracle(Strategy):
             raise BadOption(f"oracle: k is a number of backbones (0 for all of them), not {self.k}.")
 
     def _subset(self, query: Cube) -> Cube:
-        b = len(query.backbones)
-        if self.k > b:
-            raise Lacking(f"an oracle of {self.k} backbones needs as many, and there are only {b}.")
-        if self.k in (0, b):
+        if self.k in (0, len(query.backbones)):
             return query
-        if math.comb(b, self.k) > MOST_SUBSETS:
-            raise Lacking(
-                f"{b} backbones have {math.comb(b, self.k):,} subsets of {self.k}: more than {MOST_SUBSETS:,} are not tried."
-            )
         query = query.by_backbone()
         chosen = best_subset(query.decisions == query.labels, self.k)
         return query.only([query.backbones[i] for i in chosen])

@@ -23,10 +23,22 @@ def alone(query: Cube, backbone: str) -> Tensor:
     return ballots(query)[0]
 
 
+def picked(query: Cube, chosen: Tensor) -> Tensor:
+    """Scores [s, c] of the backbone that is chosen for each sample, by its number, int64 [s]: the richest it has of them."""
+    sample = torch.arange(len(query))
+    if "probabilities" not in query.has:
+        return one_hot(query.decisions[chosen, sample], len(query.classes))
+    return (query.logits if "logits" in query.has else query.log_probabilities)[chosen, sample]
+
+
 def ballots(query: Cube) -> Tensor:
     """One-hot decisions, float32 [b, s, c]; a row of zeros for no answer."""
-    decisions = query.decisions
-    hot = torch.nn.functional.one_hot(decisions.clamp_min(0), len(query.classes))
+    return one_hot(query.decisions, len(query.classes))
+
+
+def one_hot(decisions: Tensor, classes: int) -> Tensor:
+    """Float32 [..., c] with a one at each decision, int64 [...]; zeros for no answer, -1."""
+    hot = torch.nn.functional.one_hot(decisions.clamp_min(0), classes)
     return (hot * (decisions >= 0).unsqueeze(-1)).float()
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ensemble_bench.errors import BadOption
+
+EACH = "backbone=each"
 
 
 def parsed(text: str) -> tuple[str, dict[str, str]]:
@@ -32,6 +35,22 @@ def parsed(text: str) -> tuple[str, dict[str, str]]:
         else:
             raise BadOption(f"{text!r}: parameters of a strategy are written name:key=value:key=value.")
     return name, parameters
+
+
+def each(text: str, backbones: Sequence[str]) -> list[str]:
+    """The strategy once for every backbone where it says ``backbone=each`` (or is ``single``), else the strategy as it is.
+
+    >>> each("linear-probe:backbone=each:penalty=1.0", ["openai/RN50", "mini/a"])
+    ['linear-probe:backbone=openai/RN50:penalty=1.0', 'linear-probe:backbone=mini/a:penalty=1.0']
+    >>> each("single", ["mini/a"]), each("lda", ["mini/a"])
+    (['single:mini/a'], ['lda'])
+    """
+    if text in ("single", "single:each", f"single:{EACH}"):
+        return [f"single:{name}" for name in backbones]
+    parts = text.split(":")
+    if EACH not in parts:
+        return [text]
+    return [":".join(f"backbone={name}" if part == EACH else part for part in parts) for name in backbones]
 
 
 def kebab(name: str) -> str:
