@@ -69,7 +69,7 @@ def _conditions(request: Request) -> tuple[tuple[Condition, ...], dict[str, Suit
 
 
 def _strategies(request: Request, pool: Sequence[Backbone]) -> tuple[str, ...]:
-    groups = {"default": strategies.DEFAULT, "all": list(strategies.registry)}
+    groups = {"default": strategies.DEFAULT, "all": [*strategies.registry, *strategies.READINGS]}
     every: dict[str, None] = {}
     for text in selection.chosen(request.strategies, list(strategies.registry), groups, "strategy"):
         every |= dict.fromkeys([f"single:{backbone.id}" for backbone in pool] if text == "single" else [text])

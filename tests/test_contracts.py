@@ -9,8 +9,8 @@ import pytest
 from ensemble_bench import strategies
 from ensemble_bench.testing.strategies import Check, parametrize_with_checks, strategy_checks
 
-VARIANTS = ("vote-top3:borda=true", "super-learner:pool=log", "oracle:k=2")
-ENROLLED = sorted({*strategies.registry.table, *strategies.DEFAULT, *VARIANTS})
+VARIANTS = ("vote-top3:borda=true", "oracle:k=2")
+ENROLLED = sorted({*strategies.registry.table, *strategies.DEFAULT, *strategies.READINGS, *VARIANTS})
 
 
 @parametrize_with_checks(ENROLLED)
@@ -18,9 +18,10 @@ def test_strategy(strategy: Any, check: Check) -> None:
     check(strategy)
 
 
-def test_every_built_in_is_enrolled_and_on_the_board() -> None:
-    assert set(strategies.registry.table) == {text.partition(":")[0] for text in strategies.DEFAULT}
-    assert set(strategies.registry.table) <= set(ENROLLED)
+def test_every_built_in_and_reading_is_enrolled() -> None:
+    listed = {*strategies.DEFAULT, *strategies.READINGS}
+    assert {text.partition(":")[0] for text in listed} <= set(strategies.registry.table)
+    assert {*strategies.registry.table, *listed} <= set(ENROLLED)
     assert len(strategy_checks()) >= 24
 
 

@@ -13,16 +13,23 @@ from ensemble_bench.metrics import posteriors
 from ensemble_bench.strategies.base import Strategy
 
 
-def most_confident(probabilities: Tensor) -> Tensor:
-    """Of [b, s, c], for each sample the row with the highest maximum, [s, c]; exactly equal ones share by their mean."""
-    top = probabilities.amax(-1)
-    chosen = (top == top.amax(0)).to(probabilities)
+ROUNDING = 1e-12
+
+
+def picked(worth: Tensor, probabilities: Tensor) -> Tensor:
+    """Of [b, s, c], for each sample the row of the backbone worth most, [s, c]; ones equal up to rounding share by their mean."""
+    chosen = (worth >= worth.amax(0) - ROUNDING).to(probabilities)
     return torch.einsum("bs,bsc->sc", chosen / chosen.sum(0), probabilities)
+
+
+def most_confident(probabilities: Tensor) -> Tensor:
+    """Of [b, s, c], for each sample the row with the highest maximum, [s, c]; equal ones share by their mean."""
+    return picked(probabilities.amax(-1), probabilities)
 
 
 @dataclass(eq=False)
 class Confidence(Strategy):
-    """Probabilities of the backbone whose highest probability is highest; exactly equal ones share by their mean."""
+    """Probabilities of the backbone whose highest probability is highest; equal ones share by their mean."""
 
     family: ClassVar[str] = "static"
     needs: ClassVar[tuple[str, ...]] = ("probabilities",)
