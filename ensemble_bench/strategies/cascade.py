@@ -16,7 +16,7 @@ from ensemble_bench.strategies.evidence import evidence
 from ensemble_bench.strategies.single import ballots
 
 MODES = ("confidence", "agreement")
-NEVER = 2.0
+NEVER, ALONE = 2.0, -1.0
 LEVELS = 256
 
 
@@ -28,7 +28,7 @@ def by_cost(cube: Cube) -> tuple[str, ...]:
 def steps(query: Cube, order: tuple[str, ...], by: str) -> tuple[Tensor, Tensor]:
     """After each backbone in ``order``: its log-probabilities, float64 [b, s, c], and a reason to stop, [b, s], in [0, 1].
 
-    The reason is the confidence of the log-average so far, or the share of the backbones so far with the commonest decision (0
+    The reason is the confidence of the log-average so far, or the share of the backbones so far with the commonest decision (-1
     for the first, which can agree with nobody).
     """
     cube = query.by_backbone()
@@ -37,7 +37,7 @@ def steps(query: Cube, order: tuple[str, ...], by: str) -> tuple[Tensor, Tensor]
     count = torch.arange(1, len(order) + 1, dtype=torch.float64)
     if by == "agreement":
         reason = ballots(cube)[place].double().cumsum(0).amax(-1) / count.unsqueeze(1)
-        reason[0] = 0
+        reason[0] = ALONE
     else:
         sofar = log.cumsum(0) / count[:, None, None]
         reason = sofar.softmax(-1).amax(-1)
@@ -58,6 +58,7 @@ def threshold(reason: Tensor, right: Tensor, target: float) -> float:
     reasons seen, 256 of them at most, from never stopping downwards.
     """
     levels = reason[:-1].unique().flip(0)
+    levels = levels[levels > ALONE]
     if len(levels) > LEVELS:
         levels = levels[torch.linspace(0, len(levels) - 1, LEVELS).long()]
     chosen, most = NEVER, (1 - target) * int(right[-1].sum()) + 1e-9

@@ -12,12 +12,11 @@ from ensemble_bench.cube import Cube
 from ensemble_bench.metrics import posteriors
 from ensemble_bench.strategies.base import Strategy
 
-
 ROUNDING = 1e-12
 
 
 def picked(worth: Tensor, probabilities: Tensor) -> Tensor:
-    """Of [b, s, c], for each sample the row of the backbone worth most, [s, c]; ones equal up to rounding share by their mean."""
+    """For each sample the row of [b, s, c] of the backbone worth most; those equal up to rounding share by their mean."""
     chosen = (worth >= worth.amax(0) - ROUNDING).to(probabilities)
     return torch.einsum("bs,bsc->sc", chosen / chosen.sum(0), probabilities)
 

@@ -42,8 +42,8 @@ def accuracies(decisions: Tensor, c: int, prior: float, rounds: int) -> Tensor:
     It starts from shares of votes.
     """
     agree, count = patterns(decisions)
-    answered = agree >= 0
-    same = (agree.unsqueeze(1) == agree.unsqueeze(0)) & answered  # [b, b, p]
+    answered = (agree >= 0).double()
+    same = (agree.unsqueeze(1) == agree.unsqueeze(0)) * answered  # [b, b, p]
     size = same.sum(0).clamp_min(1)  # how many say what b says
     silent = c - (answered / size).sum(0)  # classes that nobody says
     worth = size / answered.sum(0).clamp_min(1)
@@ -56,7 +56,7 @@ def accuracies(decisions: Tensor, c: int, prior: float, rounds: int) -> Tensor:
         accuracy = (right / shown.clamp_min(SETTLED)).clamp(chance, SURE)
         if float((accuracy - before).abs().max()) < SETTLED:
             break
-        scores = torch.einsum("a,abp->bp", log_odds(accuracy, c), same.double())
+        scores = torch.einsum("a,abp->bp", log_odds(accuracy, c), same)
         top = scores.amax(0).clamp_min(0)
         own = (scores - top).exp()
         worth = own / ((own * answered / size).sum(0) + silent * (-top).exp())

@@ -92,6 +92,8 @@ class MetaController(Strategy):
             return float(value.detach()), slope.numpy()
 
         nothing = np.zeros(len(hold))
+        if not self.steps:  # scipy would take one all the same
+            return theta, offset
         found = minimize(value_and_slope, nothing, jac=True, method="L-BFGS-B", options={"maxiter": self.steps})
         moved = torch.from_numpy(found.x)
         return theta + moved[: len(theta)], offset + moved[len(theta) :]
