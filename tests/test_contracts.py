@@ -11,14 +11,14 @@ from ensemble_bench.testing.strategies import Check, parametrize_with_checks, st
 
 ONE = "backbone=toy/a-wide"
 VARIANTS = (
-    *("vote-top3:borda=true", "super-learner:pool=log", "oracle:k=2", "knora-e:k=1", "lda:shrinkage=0.3"),
+    *("vote-top3:borda=true", "oracle:k=2", "knora-e:k=1", "lda:shrinkage=0.3"),
     *(
         f"{name}:{ONE}"
         for name in ("linear-probe", "nearest-centroid", "lda", "tip-adapter", "tip-adapter-f", "tip-adapter-nlc")
     ),
     "tip-adapter-nlc:form=weight",
 )
-ENROLLED = sorted({*strategies.registry.table, *strategies.DEFAULT, *VARIANTS})
+ENROLLED = sorted({*strategies.registry.table, *strategies.DEFAULT, *strategies.READINGS, *VARIANTS})
 
 
 @parametrize_with_checks(ENROLLED)
@@ -26,9 +26,10 @@ def test_strategy(strategy: Any, check: Check) -> None:
     check(strategy)
 
 
-def test_every_built_in_is_enrolled() -> None:
-    assert {text.partition(":")[0] for text in strategies.DEFAULT} <= set(strategies.registry.table)
-    assert set(strategies.registry.table) <= set(ENROLLED)
+def test_every_built_in_and_reading_is_enrolled() -> None:
+    listed = {*strategies.DEFAULT, *strategies.READINGS}
+    assert {text.partition(":")[0] for text in listed} <= set(strategies.registry.table)
+    assert {*strategies.registry.table, *listed} <= set(ENROLLED)
     assert len(strategy_checks()) >= 24
 
 

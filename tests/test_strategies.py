@@ -18,14 +18,16 @@ from torch.optim.adamw import adamw
 from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadOption, Lacking
 from ensemble_bench.metrics import decide
-from ensemble_bench.strategies import DEFAULT, registry
+from ensemble_bench.strategies import READINGS, registry
 from ensemble_bench.strategies.adamw import AdamW
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.build import named
 from ensemble_bench.strategies.calibrated import CalibratedLogAvg, temperatures
+from ensemble_bench.strategies.controller import Layers
 from ensemble_bench.strategies.evidence import evidence
-from ensemble_bench.strategies.genetic import Genetic, unfitness
-from ensemble_bench.strategies.nlc import Layers, NeuralLogitController, slope_of, start, weights_of
+from ensemble_bench.strategies.fitness import unfitness
+from ensemble_bench.strategies.genetic import Genetic
+from ensemble_bench.strategies.nlc import NeuralLogitController, cross_entropy_slope, slope_of, start, weights_of
 from ensemble_bench.strategies.oracle import Oracle, best_subset
 from ensemble_bench.strategies.super_learner import SuperLearner
 from ensemble_bench.testing.toy import poorer, toy
@@ -269,17 +271,17 @@ def test_genetic_is_at_least_as_good_as_uniform_on_its_support() -> None:
         assert fitted <= uniform
 
 
-@pytest.mark.parametrize("pool", ["linear", "log"])
-def test_super_learner_against_slsqp(pool: str, support: Cube) -> None:
+@pytest.mark.parametrize("form", ["convex", "linear"])
+def test_super_learner_against_slsqp(form: str, support: Cube) -> None:
     """The optimum on the simplex itself, found by a constrained method in w instead of ours in softmax(u)."""
-    strategy = SuperLearner(pool=pool).fit(support)
+    strategy = SuperLearner(form=form).fit(support)
     logits = np.asarray(evidence(support).logits)
     labels = np.asarray(evidence(support).labels)
     log = logits - scipy.special.logsumexp(logits, -1, keepdims=True)
     rows = np.arange(len(labels))
 
     def loss(w: np.ndarray) -> float:
-        if pool == "linear":
+        if form == "convex":
             nll = -np.log(np.einsum("b,bs->s", w, np.exp(log)[:, rows, labels])).mean()
         else:
             mixed = np.einsum("b,bsc->sc", w, logits)
@@ -299,11 +301,11 @@ def test_super_learner_against_slsqp(pool: str, support: Cube) -> None:
     assert float(strategy.weight_.sum()) == pytest.approx(1.0)
 
 
-def test_super_learner_pools_by_hand() -> None:
-    for pool in ("linear", "log"):
-        strategy = SuperLearner(pool=pool)
+def test_super_learner_forms_by_hand() -> None:
+    for form in ("convex", "linear"):
+        strategy = SuperLearner(form=form)
         strategy.backbones_, strategy.weight_ = ("b0", "b1", "b2"), torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-        if pool == "linear":
+        if form == "convex":
             near(strategy.predict(hand()).exp(), 0.5 * HAND[0] + 0.3 * HAND[1] + 0.2 * HAND[2])
         else:
             near(strategy.predict(hand()), 0.5 * HAND[0].log() + 0.3 * HAND[1].log() + 0.2 * HAND[2].log())
@@ -343,7 +345,7 @@ def test_its_gradient_against_autograd(form: str) -> None:
 
     layers = Layers(random(7, 5), random(7), random(3, 7), random(3))
     x, logits, labels = random(11, 5), random(11, 3, 4), torch.arange(11) % 4
-    found = layers.gradients(x, logits, labels, 0.7, form)
+    found = layers.gradients(x, lambda t: cross_entropy_slope(t + 0.7, logits, labels, form))
     leaves = [tensor.clone().requires_grad_() for tensor in layers.tensors()]
     hidden = torch.relu(x @ leaves[0].T + leaves[1])
     t = 0.7 + hidden @ leaves[2].T + leaves[3]
@@ -415,10 +417,10 @@ def test_the_controller_learns(form: str, query: Cube) -> None:
 
 
 def test_batches_of_a_large_support(monkeypatch: pytest.MonkeyPatch, support: Cube, query: Cube) -> None:
-    monkeypatch.setattr("ensemble_bench.strategies.nlc.BATCH", 10)
+    monkeypatch.setattr("ensemble_bench.strategies.controller.BATCH", 10)
     one, two = (NeuralLogitController(epochs=20).fit(support) for _ in range(2))
     assert torch.equal(one.predict(query), two.predict(query))
-    monkeypatch.setattr("ensemble_bench.strategies.nlc.BATCH", 18)
+    monkeypatch.setattr("ensemble_bench.strategies.controller.BATCH", 18)
     assert not torch.equal(NeuralLogitController(epochs=20).fit(support).predict(query), one.predict(query))
 
 
@@ -430,7 +432,7 @@ def test_seeds_differ_and_follow_the_backbones_id(support: Cube) -> None:
     assert float(ours.abs().max()) < 1e-5
 
 
-@pytest.mark.parametrize("text", [text for text in DEFAULT if named(text).labels == "support"])
+@pytest.mark.parametrize("text", [text for text in (*registry.table, *READINGS) if named(text).labels == "support"])
 def test_an_empty_or_blind_support_is_a_sentence(text: str, support: Cube) -> None:
     with pytest.raises(Lacking, match="blind"):
         named(text).fit(support.blind())

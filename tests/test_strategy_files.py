@@ -133,7 +133,7 @@ def test_a_file_that_is_not_there_or_no_python(tmp_path: Path) -> None:
         ("nlc:fast", BadOption, "are written name:key=value"),
         ("nlc:epochs=1:epochs=2", BadOption, "gives the parameter 'epochs' twice"),
         ("nlc:seed=1", BadOption, "has no parameter 'seed'"),
-        ("super-learner:pool=arithmetic", BadOption, "pool is linear or log"),
+        ("super-learner:form=arithmetic", BadOption, "form is convex or linear"),
         ("super-learner:pull=-1", BadOption, "pull must be at least 0"),
         ("genetic:members=0", BadOption, "members must be at least 1"),
         ("oracle:k=-1", BadOption, "k is a number of backbones"),

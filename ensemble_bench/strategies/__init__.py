@@ -35,6 +35,17 @@ registry = Registry(
             "mean_probability:MeanProbability", "static", "none", "probabilities", "Mean of the backbones' probabilities."
         ),
         "log-avg": _row("log_avg:LogAvg", "static", "none", "probabilities", "Mean of the backbones' log-probabilities."),
+        "borda": _row("borda:Borda", "static", "none", "probabilities", "Each backbone ranks all classes."),
+        "entropy-weighted": _row(
+            "entropy_weighted:EntropyWeighted", "static", "none", "probabilities", "Log-average by how sure each backbone is."
+        ),
+        "mean-logit": _row("mean_logit:MeanLogit", "static", "none", "logits", "Mean of the backbones' logits."),
+        "zs-en": _row(
+            "zs_en:ZeroShotEnsemble", "static", "none", "probabilities", "An anchor, and the others by their confidence."
+        ),
+        "dawid-skene": _row(
+            "dawid_skene:DawidSkene", "static", "none", "decisions", "Votes weighted by agreement on the unlabelled query."
+        ),
         "calibrated-confidence": _row(
             "calibrated:CalibratedConfidence",
             "calibrated",
@@ -62,6 +73,15 @@ registry = Registry(
             "support",
             "logits",
             "Mixture weights of the backbones that make the support most likely.",
+        ),
+        "weighted-log-avg": _row(
+            "weighted_log_avg:WeightedLogAvg", "calibrated", "support", "probabilities", "Log-average by support accuracy."
+        ),
+        "greedy-selection": _row(
+            "greedy_selection:GreedySelection", "calibrated", "support", "probabilities", "A bag grown by what helps most."
+        ),
+        "tf-en": _row(
+            "tf_en:TrainingFreeEnsemble", "calibrated", "support", "probabilities", "An anchor, and weights of others tried."
         ),
         "nlc": _row(
             "nlc:NeuralLogitController",
@@ -140,6 +160,33 @@ registry = Registry(
             "features",
             "Linear discriminant analysis with a shrunk covariance, of all backbones side by side or of one of them.",
         ),
+        "mixture-of-experts": _row(
+            "mixture_of_experts:MixtureOfExperts",
+            "adaptive",
+            "support",
+            "probabilities features",
+            "A small network gives each backbone a share of the answer per image.",
+        ),
+        "swig": _row(
+            "swig:SampleWiseGenerator",
+            "adaptive",
+            "support",
+            "probabilities features",
+            "Shares from a small network of raw features, as published.",
+        ),
+        "cascade": _row(
+            "cascade:Cascade", "adaptive", "support", "probabilities", "Cheap backbones first, dearer ones where unsure."
+        ),
+        "router": _row(
+            "router:Router", "adaptive", "support", "probabilities", "The backbone most likely to be right answers."
+        ),
+        "meta-nlc": _row(
+            "meta_nlc:MetaController",
+            "adaptive",
+            "support",
+            "probabilities features",
+            "Weights per image from a network that learnt on other tasks first.",
+        ),
         "oracle": _row("oracle:Oracle", "oracle", "query", "decisions", "Right wherever any backbone is right: a ceiling."),
         "oracle-best-single": _row(
             "oracle_best_single:OracleBestSingle",
@@ -172,16 +219,23 @@ DEFAULT: tuple[str, ...] = (
     "super-learner",
     "nlc",
     "nlc:form=weight",
-    "evidence-blend",
     "oracle",
     "oracle-best-single",
 )
 """What ``run`` runs when not told otherwise, in the order of the board."""
 
+READINGS: tuple[str, ...] = (
+    "nlc:form=weight",
+    "super-learner:form=linear",
+    "swig:loss=nll",
+    "cascade:by=agreement",
+)
+"""Parameterised readings that stand for a strategy of their own: with every name of the registry they are ``-s all``."""
+
 
 def chosen(asked: Sequence[str], backbones: Sequence[str]) -> tuple[str, ...]:
     """Texts of the strategies that names, globs, ``default`` and ``all`` mean; of each backbone where they say so."""
-    groups = {"default": DEFAULT, "all": list(registry)}
+    groups = {"default": DEFAULT, "all": [*registry, *READINGS]}
     every: dict[str, None] = {}
     for text in selection.chosen(asked, list(registry), groups, "strategy"):
         every |= dict.fromkeys(each(text, backbones))

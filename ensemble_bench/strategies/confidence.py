@@ -13,14 +13,22 @@ from ensemble_bench.metrics import confidences, posteriors
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.single import ballots
 
+ROUNDING = 1e-12
+
+
+def picked(worth: Tensor, probabilities: Tensor) -> Tensor:
+    """For each sample the row of [b, s, c] of the backbone worth most; those equal up to rounding share by their mean."""
+    chosen = (worth >= worth.amax(0) - ROUNDING).to(probabilities)
+    return torch.einsum("bs,bsc->sc", chosen / chosen.sum(0), probabilities)
+
 
 def most_confident(probabilities: Tensor, top: Tensor | None = None) -> Tensor:
-    """Of [b, s, c], for each sample the row with the highest maximum, [s, c]; exactly equal ones share by their mean.
+    """Of [b, s, c], for each sample the row with the highest maximum, [s, c]; those equal up to rounding share by their mean.
 
     ``top`` [b, s] are the maxima where they are known more precisely.
     """
     top = probabilities.amax(-1) if top is None else top
-    chosen = top == top.amax(0)
+    chosen = top >= top.amax(0) - ROUNDING
     scores = probabilities[chosen.int().argmax(0), torch.arange(chosen.shape[1])]
     shared = (chosen.sum(0) > 1).nonzero().squeeze(1)
     if len(shared):
@@ -31,7 +39,7 @@ def most_confident(probabilities: Tensor, top: Tensor | None = None) -> Tensor:
 
 @dataclass(eq=False)
 class Confidence(Strategy):
-    """Probabilities of the backbone whose highest probability is highest; exactly equal ones share by their mean.
+    """Probabilities of the backbone whose highest probability is highest; equal ones share by their mean.
 
     Where only decisions and their confidence are known, the decision of that backbone; equal ones share the vote.
     """

@@ -15,8 +15,9 @@ from ensemble_bench.errors import Lacking
 class Evidence:
     """Support in an order that depends on names alone, so that no fit can depend on the order it was given.
 
-    ``backbones`` and samples are in the order of their ids, classes in the order of their names: ``logits`` float64 [b, s, c],
-    ``labels`` int64 [s], ``cube`` the same support with its features (its classes in their own order).
+    ``backbones`` and samples are in the order of their ids, classes in the order of their names: ``logits`` float64 [b, s, c]
+    (log-probabilities where the support has no logits), ``labels`` int64 [s], ``cube`` the same support with its features (its
+    classes in their own order).
     """
 
     cube: Cube
@@ -41,4 +42,5 @@ def evidence(support: Cube) -> Evidence:
     order = sorted(range(len(cube.classes)), key=cube.classes.__getitem__)
     rank = torch.empty(len(order), dtype=torch.long)
     rank[order] = torch.arange(len(order))
-    return Evidence(cube, cube.logits[..., order].double(), rank[cube.labels])
+    logits = cube.logits if "logits" in cube.has else cube.log_probabilities
+    return Evidence(cube, logits[..., order].double(), rank[cube.labels])

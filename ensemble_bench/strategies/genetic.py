@@ -16,27 +16,10 @@ from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadOption
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.evidence import evidence
+from ensemble_bench.strategies.fitness import unfitness
 
 BOUND = 4.0
-CELLS = 1 << 22
 _SEED = "rng" if "rng" in inspect.signature(differential_evolution).parameters else "seed"
-
-
-def unfitness(weights: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Wrong answers of each weighting plus NLL / (1 + NLL), float64 [n]: fewer errors first, then the lower mean NLL.
-
-    ``weights`` [n, b], ``logits`` [b, s, c], ``labels`` [s]. A tie for the best score counts as wrong.
-    """
-    size = max(1, CELLS // max(1, logits[0].numel()))
-    found = []
-    for part in weights.split(size):
-        scores = torch.einsum("nb,bsc->nsc", part, logits)
-        index = labels.expand(len(part), -1).unsqueeze(-1)
-        own = scores.gather(-1, index)
-        wrong = (scores >= own).sum(-1) > 1
-        nll = (scores.logsumexp(-1) - own.squeeze(-1)).mean(-1).clamp_min(0)
-        found.append(wrong.sum(-1) + nll / (1 + nll))
-    return torch.cat(found)
 
 
 @dataclass(eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -12,24 +11,12 @@ from torch import Tensor
 
 from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadOption
-from ensemble_bench.strategies.adamw import AdamW
 from ensemble_bench.strategies.base import Strategy
+from ensemble_bench.strategies.controller import Layers, Rows, drawn, inputs, trained
 from ensemble_bench.strategies.evidence import evidence
 
 FORMS = ("temperature", "weight")
 LOW, HIGH = 1e-2, 1e2
-BATCH = 4096
-
-
-def generator(seed: int, what: str) -> torch.Generator:
-    """A generator that depends on the seed and on a name, and on nothing else."""
-    digest = hashlib.sha256(f"{seed}:{what}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-def inputs(cube: Cube) -> Tensor:
-    """Features of all backbones side by side, each at unit length, float32 [s, sum of d_b]."""
-    return torch.cat([torch.nn.functional.normalize(part.float(), dim=1) for part in cube.features], dim=1)
 
 
 def start(b: int, form: str) -> float:
@@ -49,43 +36,12 @@ def slope_of(t: Tensor, a: Tensor, form: str) -> Tensor:
     return -t.sigmoid() * a.square() * ((a > LOW) & (a < HIGH))
 
 
-@dataclass(eq=False)
-class Layers:
-    """Linear, ReLU, Linear from concatenated features [s, d] to t [s, b], with the gradient written out: a fit takes 300 steps
-    on a handful of samples, where autograd's bookkeeping would cost more than the sums."""
-
-    into: Tensor
-    bias: Tensor
-    out: Tensor
-    last: Tensor
-
-    def tensors(self) -> tuple[Tensor, ...]:
-        """Weights and biases, first layer first."""
-        return self.into, self.bias, self.out, self.last
-
-    def beside(self) -> tuple[Tensor, Layers]:
-        """One vector of all weights, and the same layers as views into it: an optimiser then has one tensor to walk."""
-        vector = torch.cat([part.flatten() for part in self.tensors()])
-        parts = vector.split([part.numel() for part in self.tensors()])
-        return vector, Layers(*(own.view_as(part) for own, part in zip(parts, self.tensors(), strict=True)))
-
-    def hidden(self, x: Tensor) -> Tensor:
-        """Output of the first layer, [s, width]."""
-        return torch.addmm(self.bias, x, self.into.T).relu_()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.last, self.hidden(x), self.out.T)
-
-    def gradients(self, x: Tensor, logits: Tensor, labels: Tensor, t0: float, form: str) -> tuple[Tensor, ...]:
-        """Of the mean cross-entropy of sum_b a_b Z_b, in the order of ``tensors``; ``logits`` [s, b, c], ``labels`` [s]."""
-        hidden = self.hidden(x)
-        t = torch.addmm(self.last + t0, hidden, self.out.T)
-        a = weights_of(t, form)
-        off = torch.bmm(a.unsqueeze(1), logits).squeeze(1).softmax(-1)
-        off[torch.arange(len(labels)), labels] -= 1
-        wanted = torch.bmm(logits, off.unsqueeze(2)).squeeze(2) * slope_of(t, a, form) / len(labels)
-        back = (wanted @ self.out) * (hidden > 0)
-        return back.T @ x, back.sum(0), wanted.T @ hidden, wanted.sum(0)
+def cross_entropy_slope(t: Tensor, logits: Tensor, labels: Tensor, form: str) -> Tensor:
+    """Derivative by t [s, b] of the mean cross-entropy of sum_b a_b Z_b; ``logits`` [s, b, c], ``labels`` [s]."""
+    a = weights_of(t, form)
+    off = torch.bmm(a.unsqueeze(1), logits).squeeze(1).softmax(-1)
+    off[torch.arange(len(labels)), labels] -= 1
+    return torch.bmm(logits, off.unsqueeze(2)).squeeze(2) * slope_of(t, a, form) / len(labels)
 
 
 @dataclass(eq=False)
@@ -122,34 +78,25 @@ class NeuralLogitController(Strategy):
     def keeps_unanimous(self) -> bool:
         return self.form == "temperature"
 
-    def _layers(self, cube: Cube) -> Layers:
-        """First weights and bias as torch's Linear draws them, seeded per backbone id; the last layer at zero."""
-        b, bound = len(cube.backbones), sum(part.shape[1] for part in cube.features) ** -0.5
-
-        def uniform(shape: tuple[int, ...], what: str) -> Tensor:
-            return torch.empty(shape).uniform_(-bound, bound, generator=generator(self.seed, what))
-
-        blocks = [
-            uniform((self.width, part.shape[1]), f"backbone {name}")
-            for name, part in zip(cube.backbones, cube.features, strict=True)
-        ]
-        return Layers(torch.cat(blocks, dim=1), uniform((self.width,), "bias"), torch.zeros(b, self.width), torch.zeros(b))
-
     @torch.no_grad()
     def fit(self, support: Cube) -> Self:
         seen = evidence(support)
-        x, logits, labels = inputs(seen.cube), seen.logits.float().transpose(0, 1).contiguous(), seen.labels
-        vector, layers = self._layers(seen.cube).beside()
-        t0 = start(len(seen.backbones), self.form)
-        shuffle = generator(self.seed, "batches")
-        optimiser = AdamW([vector], self.learning_rate, self.weight_decay)
-        for _ in range(self.epochs):
-            whole = len(x) <= BATCH
-            for rows in [slice(None)] if whole else torch.randperm(len(x), generator=shuffle).split(BATCH):
-                slopes = layers.gradients(x[rows], logits[rows], labels[rows], t0, self.form)
-                optimiser.step([torch.cat([slope.flatten() for slope in slopes])])
+        logits, t0 = seen.logits.float().transpose(0, 1).contiguous(), start(len(seen.backbones), self.form)
+
+        def slope(rows: Rows, t: Tensor) -> Tensor:
+            return cross_entropy_slope(t + t0, logits[rows], seen.labels[rows], self.form)
+
+        layers = trained(
+            drawn(seen.cube, self.width, self.seed),
+            inputs(seen.cube),
+            slope,
+            epochs=self.epochs,
+            rate=self.learning_rate,
+            decay=self.weight_decay,
+            seed=self.seed,
+        )
         self.backbones_ = seen.backbones
-        self.into_, self.bias_, self.out_, self.last_ = (part.clone() for part in layers.tensors())
+        self.into_, self.bias_, self.out_, self.last_ = layers.tensors()
         return self
 
     def weights(self, query: Cube) -> Tensor:

@@ -17,33 +17,35 @@ from ensemble_bench.errors import BadOption
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.evidence import evidence
 
-POOLS = ("linear", "log")
+FORMS = ("convex", "linear")
 
 
-def pooled(weight: Tensor, logits: Tensor, pool: str) -> Tensor:
-    """Log of the mixture sum_b w_b P_b (``linear``) or the sum of logits sum_b w_b Z_b (``log``), float64 [s, c]."""
-    if pool == "log":
+def pooled(weight: Tensor, logits: Tensor, form: str) -> Tensor:
+    """Log of the mixture sum_b w_b P_b (``convex``) or the sum of logits sum_b w_b Z_b (``linear``), float64 [s, c]."""
+    if form == "linear":
         return torch.einsum("b,bsc->sc", weight, logits)
     return (logits.log_softmax(-1) + weight.log()[:, None, None]).logsumexp(0)
 
 
-def objective(u: Tensor, logits: Tensor, labels: Tensor, pool: str, pull: float) -> Tensor:
-    """Mean NLL of the pool with w = softmax(u), plus ``pull`` x KL(w, uniform); nats."""
+def objective(u: Tensor, logits: Tensor, labels: Tensor, form: str, pull: float) -> Tensor:
+    """Mean NLL of the combination with w = softmax(u), plus ``pull`` x KL(w, uniform); nats."""
     log_weight = u.log_softmax(0)
     weight = log_weight.exp()
-    scores = pooled(weight, logits, pool).log_softmax(-1)
+    scores = pooled(weight, logits, form).log_softmax(-1)
     nll = -scores.gather(1, labels.unsqueeze(1)).mean()
     return nll + pull * (weight * (log_weight + math.log(len(u)))).sum()
 
 
 @dataclass(eq=False)
 class SuperLearner(Strategy):
-    """Weights on the simplex that make the support most likely, for ``pool`` linear (of probabilities) or log (of logits).
+    """Weights on the simplex that make the support most likely: of the probabilities, or with ``form=linear`` of the logits.
 
-    They minimise mean NLL + ``pull`` x KL(w, uniform), by L-BFGS from the uniform weights; ``weight_`` float64 [b].
+    ``form=convex`` (default) mixes the backbones' distributions, log sum_b w_b P_b (the linear pool of opinions);
+    ``form=linear`` is a linear combination of their logits, sum_b w_b Z_b (the logarithmic pool). The weights minimise mean
+    NLL + ``pull`` x KL(w, uniform), by L-BFGS from the uniform ones; ``weight_`` float64 [b].
     """
 
-    pool: str = "linear"
+    form: str = "convex"
     pull: float = 0.01
     family: ClassVar[str] = "calibrated"
     labels: ClassVar[str] = "support"
@@ -51,8 +53,8 @@ class SuperLearner(Strategy):
     gives: ClassVar[str] = "logits"
 
     def __post_init__(self) -> None:
-        if self.pool not in POOLS:
-            raise BadOption(f"super-learner: pool is linear or log, not {self.pool!r}.")
+        if self.form not in FORMS:
+            raise BadOption(f"super-learner: form is convex or linear, not {self.form!r}.")
         if not self.pull >= 0:
             raise BadOption(f"super-learner: pull must be at least 0, not {self.pull}.")
 
@@ -62,7 +64,7 @@ class SuperLearner(Strategy):
         def value_and_slope(u: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             with torch.enable_grad():
                 free = torch.from_numpy(u.copy()).requires_grad_()
-                value = objective(free, seen.logits, seen.labels, self.pool, self.pull)
+                value = objective(free, seen.logits, seen.labels, self.form, self.pull)
                 (slope,) = torch.autograd.grad(value, free)
             return float(value.detach()), slope.numpy()
 
@@ -74,4 +76,4 @@ class SuperLearner(Strategy):
 
     def predict(self, query: Cube) -> Tensor:
         self.fitted()
-        return pooled(self.weight_, query.only(self.backbones_).logits.double(), self.pool)
+        return pooled(self.weight_, query.only(self.backbones_).logits.double(), self.form)

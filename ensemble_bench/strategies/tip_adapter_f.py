@@ -12,8 +12,8 @@ from torch import Tensor
 from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadOption
 from ensemble_bench.strategies.adamw import AdamW
+from ensemble_bench.strategies.controller import generator
 from ensemble_bench.strategies.evidence import examples
-from ensemble_bench.strategies.nlc import generator
 from ensemble_bench.strategies.tip_adapter import TipAdapter, affinity, recalled
 
 BATCH = 256
