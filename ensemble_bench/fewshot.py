@@ -12,11 +12,23 @@ def _rank(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def draw(ids: Sequence[str], labels: Sequence[int], classes: Sequence[str], shots: int, *, seed: int, number: int) -> list[int]:
+def draw(
+    ids: Sequence[str],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    shots: int,
+    *,
+    seed: int,
+    number: int,
+    stages: Sequence[int] | None = None,
+) -> list[int]:
     """Places of the support of draw ``number``: ``shots`` examples of each class, class by class.
 
     Within a class the examples come in the order of a hash of (seed, draw, class, id). So the k-shot support contains the
     (k-1)-shot one, and neither the order of the data nor the other classes matter.
+
+    ``stages`` (one per sample) are for splits of which no more is read than a draw needs: example k is the first in that order,
+    among those not drawn yet, whose stage is at most ``stage(k)``. What a later stage holds then cannot change it.
     """
     if shots < 1:
         raise BadOption(f"--shots must be at least 1, not {shots}.")
@@ -29,8 +41,31 @@ def draw(ids: Sequence[str], labels: Sequence[int], classes: Sequence[str], shot
             raise TooFew(
                 f"the class {name!r} has {len(own)} training examples, fewer than --shots {shots}: ask for {len(own)} at most."
             )
-        support += sorted(own, key=lambda place: _rank(f"{seed}/{number}/{name}/{ids[place]}"))[:shots]
+        order = sorted(own, key=lambda place: _rank(f"{seed}/{number}/{name}/{ids[place]}"))
+        support += order[:shots] if stages is None else _staged(order, stages, shots)
     return support
+
+
+def stage(shot: int) -> int:
+    """The stage of the candidates that example number ``shot`` (from 1) is drawn from: it doubles with the shots.
+
+    >>> [stage(shot) for shot in (1, 2, 3, 4, 5, 8, 9, 16)]
+    [0, 1, 2, 2, 3, 3, 4, 4]
+    """
+    return (shot - 1).bit_length()
+
+
+def _staged(order: list[int], stages: Sequence[int], shots: int) -> list[int]:
+    drawn: list[int] = []
+    for shot in range(1, shots + 1):
+        open_to = [place for place in order if stages[place] <= stage(shot) and place not in drawn]
+        drawn.append(open_to[0] if open_to else next(place for place in order if place not in drawn))
+    return drawn
+
+
+def ordered(count: int, seed: int) -> list[int]:
+    """The numbers 0 to ``count`` - 1 in the order of a hash of (seed, number): which shard of a large split is read first."""
+    return sorted(range(count), key=lambda number: _rank(f"{seed}/shard/{number}"))
 
 
 def limited(ids: Sequence[str], limit: int | None) -> list[int]:

@@ -118,7 +118,7 @@ def _missing(plan: Plan, task: Task, shown: Samples) -> dict[str, int]:
             continue
         embedder = Embedder([backbone], device=device, precision=plan.request.precision)
         found[backbone.id] = sum(
-            embedder.missing(task, split, ids, condition, plan.said(shown.source, split, condition))[backbone.id]
+            embedder.missing(task, split, ids, condition, plan.said(shown.source, split, condition, ids))[backbone.id]
             for split, ids, condition in wanted
         )
     return found

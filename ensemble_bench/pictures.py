@@ -61,15 +61,20 @@ def decoded(data: bytes, name: str) -> Picture:
 
     try:
         with Image.open(BytesIO(data)) as file:
-            file.load()
-            image = _eight_bits(file, name)
-            if image.mode == "P":
-                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-            return np.array(image.convert("RGB"))
+            return as_rgb(file, name)
     except UnidentifiedImageError:
         raise BadData(f"{name} is no picture.") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise BadData(f"{name} cannot be decoded: {error}.") from None
+
+
+def as_rgb(file: Image.Image, name: str) -> Picture:
+    """An opened picture as RGB, uint8 [h, w, 3], as ``decoded`` has it; raises what Pillow raises where it is no whole one."""
+    file.load()
+    image = _eight_bits(file, name)
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return np.array(image.convert("RGB"))
 
 
 def encoded(picture: Picture, jpeg: int | None = None) -> bytes:

@@ -6,15 +6,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ensemble_bench import backbones, fewshot, selection, sources, strategies
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.corrupt import suite
 from ensemble_bench.corrupt.suite import Suite
-from ensemble_bench.errors import BadCard, BadData, BadOption, BenchError, Missing, TooFew
+from ensemble_bench.errors import BadData, BadOption, BenchError, Missing, TooFew
+from ensemble_bench.progress import Progress
 from ensemble_bench.request import Request
-from ensemble_bench.sources.base import Index, Source, checked
+from ensemble_bench.sources import hub
+from ensemble_bench.sources.base import Candidates, Index, Source, Wanted, checked
 from ensemble_bench.strategies.plugin import add_file
 from ensemble_bench.task import Catalogue, Task
 
@@ -44,16 +47,16 @@ class Plan:
         """The suite of a condition, None for clean."""
         return self.suites.get(condition.suite)
 
-    def said(self, source: Source, split: str, condition: Condition) -> dict[str, Any]:
-        """What changes the pictures of a split under a condition and is not in its name: for keys, as plain JSON values.
+    def said(self, source: Source, split: str, condition: Condition, ids: Sequence[str] | None = None) -> dict[str, Any]:
+        """What changes these pictures of a split (None: all) under a condition and is not in its name: for keys, as plain JSON.
 
         Raises BadData where the condition's pictures should lie on disk and do not.
         """
         own = self.suite(condition)
         if own is None:
-            return source.said(split)
+            return source.said(split, ids)
         shown = source.under(condition) if own.on_disk else source
-        return {**shown.said(split), **own.said(condition)}
+        return {**shown.said(split, ids), **own.said(condition)}
 
     @property
     def output(self) -> Path:
@@ -79,14 +82,13 @@ def planned(request: Request) -> Plan:
     for path in request.plugins:
         add_file(path)
     catalogue = Catalogue(request.cards)
-    groups = {**catalogue.collections, "all": list(catalogue.paths)}
-    tasks = catalogue.tasks(selection.chosen(request.tasks, list(catalogue.paths), groups, "task"))
+    tasks = sources.chosen(request.tasks, catalogue)
     pool = sorted(backbones.find(selection.opened(request.backbones)), key=lambda backbone: backbone.id)
     conditions, suites = _conditions(request)
     return Plan(
         request=request,
         tasks=tuple(tasks),
-        belongs={task.name: catalogue.belongs(task.name) for task in tasks},
+        belongs={task.name: catalogue.belongs(task.name) if task.card_digest else {} for task in tasks},
         backbones=tuple(pool),
         strategies=strategies.chosen(request.strategies, [backbone.id for backbone in pool]),
         conditions=conditions,
@@ -106,6 +108,7 @@ class Samples:
     query: Index
     supports: tuple[Index, ...] = ()
     lender: Source | None = None
+    candidates: Candidates | None = None
     unsupported: str = ""
     withheld: str = ""
 
@@ -133,16 +136,7 @@ def _taken(index: Index, places: Sequence[int]) -> Index:
 
 def completed(task: Task) -> Source:
     """The source of a task that has its names; those that come with the data are read from there."""
-    source = sources.of(task)
-    if task.trouble:
-        raise BadData(task.trouble)
-    if "source" not in (task.classes_from, task.templates_from):
-        return source
-    names = getattr(source, "names", None)
-    found = names() if names is not None else None
-    if found is None:
-        raise BadCard(f"the card of {task.name}: its names come with the data, and its source {task.source!r} brings none.")
-    return sources.of(task.with_names(*found))
+    return sources.named(sources.of(task))
 
 
 def samples(task: Task, request: Request) -> Samples:
@@ -157,25 +151,53 @@ def samples(task: Task, request: Request) -> Samples:
     if "train" not in task.splits and task.support is None:
         return Samples(source, query, unsupported=task.unsupported)
     try:
-        lender, train = _lent(task, source, test, request)
+        lender, candidates = _lent(task, source, test, request)
     except TooFew:
         raise
     except (Missing, BadData) as error:
         if "train" in task.splits and not isinstance(error, Missing):
             raise
         return Samples(source, query, withheld=str(error))
-    supports = []
+    train, supports = candidates.index, []
     for number in range(request.draws):
         try:
-            places = fewshot.draw(train.ids, train.labels, task.classes, request.shots, seed=request.seed, number=number)
+            places = fewshot.draw(
+                *(train.ids, train.labels, task.classes, request.shots),
+                seed=request.seed,
+                number=number,
+                stages=candidates.stages,
+            )
         except BenchError as error:
             raise type(error)(f"{task.name}: {error}") from None
         supports.append(_taken(train, places))
-    return Samples(source, query, tuple(supports), lender)
+    return Samples(source, query, tuple(supports), lender, candidates)
 
 
-def gathered(plan: Plan) -> tuple[dict[str, Samples], dict[str, tuple[str, str]]]:
-    """The samples of the tasks that have them, by name; and for the others whether they failed or do not apply, and why."""
+def fetched(plan: Plan, learns: bool, progress: Progress) -> dict[str, str]:
+    """Bring what the tasks lack onto this machine, also for supports if something ``learns``; why that failed, by task name.
+
+    Nothing is done where the network is forbidden.
+    """
+    failed: dict[str, str] = {}
+    wanted = Wanted(shots=plan.request.shots if learns else 0, seed=plan.request.seed)
+    catalogue = Catalogue(plan.request.cards)
+    for task in plan.tasks:
+        if hub.offline() or task.kind != "classification" or task.trouble:
+            continue
+        try:
+            sources.fetch(task, wanted, catalogue, progress)
+        except (BadData, Missing) as error:
+            failed[task.name] = str(error) if task.name in str(error) else f"{task.name}: {error}"
+    return failed
+
+
+def gathered(
+    plan: Plan, unfetched: Mapping[str, str] = MappingProxyType({})
+) -> tuple[dict[str, Samples], dict[str, tuple[str, str]]]:
+    """The samples of the tasks that have them, by name; and for the others whether they failed or do not apply, and why.
+
+    Where something is missing that was ``unfetched``, the reason is why it could not be fetched.
+    """
     found: dict[str, Samples] = {}
     absent: dict[str, tuple[str, str]] = {}
     for task in plan.tasks:
@@ -183,22 +205,28 @@ def gathered(plan: Plan) -> tuple[dict[str, Samples], dict[str, tuple[str, str]]
             absent[task.name] = "not-applicable", f"{task.name} is {task.kind}: {MULTILABEL}"
             continue
         try:
-            found[task.name] = samples(task, plan.request)
+            shown = samples(task, plan.request)
+            if shown.withheld and task.name in unfetched:
+                shown = dataclasses.replace(shown, withheld=unfetched[task.name])
+            found[task.name] = shown
         except TooFew:
             raise
         except (Missing, BadData) as error:
-            absent[task.name] = "failed", str(error)
+            said = str(error) if task.name in str(error) else f"{task.name}: {error}"
+            absent[task.name] = "failed", unfetched.get(task.name, said)
     return found, absent
 
 
-def _lent(task: Task, source: Source, test: Index, request: Request) -> tuple[Source | None, Index]:
+def _lent(task: Task, source: Source, test: Index, request: Request) -> tuple[Source | None, Candidates]:
     """The source of the support if it is another task's, and the training samples of our classes, labelled as ours."""
     if task.support is None:
-        train = checked(source, "train")
-        fewshot.check_disjoint(train.ids, test.ids, task.name)
-        return None, train
+        candidates = source.candidates(request.shots, request.seed)
+        fewshot.check_disjoint(candidates.index.ids, test.ids, task.name)
+        return None, candidates
     lender = completed(Catalogue(request.cards).task(task.support.task))
-    theirs = checked(lender, "train")
-    ours = task.support.labels(theirs.labels)
-    kept = [(name, label) for name, label in zip(theirs.ids, ours, strict=True) if label is not None]
-    return lender, Index(tuple(name for name, _ in kept), tuple(label for _, label in kept))
+    theirs = lender.candidates(request.shots, request.seed, task.support.wanted)
+    ours = task.support.labels(theirs.index.labels)
+    places = [place for place, label in enumerate(ours) if label is not None]
+    index = Index(tuple(theirs.index.ids[p] for p in places), tuple(label for label in ours if label is not None))
+    stages = None if theirs.stages is None else tuple(theirs.stages[place] for place in places)
+    return lender, Candidates(index, stages, {"lender": lender.task.name, **theirs.about})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections import deque
@@ -19,13 +20,13 @@ import tomli_w
 import torch
 from numpy.typing import NDArray
 
-from ensemble_bench import cache, evaluation, fewshot, fits, metrics, provenance
-from ensemble_bench.condition import Condition
+from ensemble_bench import cache, evaluation, fewshot, fits, health, metrics, provenance
+from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.cube import Cube
 from ensemble_bench.embed import Embedder, View
 from ensemble_bench.errors import BadData, BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
 from ensemble_bench.evaluation import Answer
-from ensemble_bench.plan import Plan, Samples, gathered, planned
+from ensemble_bench.plan import Plan, Samples, fetched, gathered, planned
 from ensemble_bench.progress import Advance, Progress
 from ensemble_bench.records import Predictions, Record, Results, edition
 from ensemble_bench.request import Request, read
@@ -39,6 +40,7 @@ from ensemble_bench.strategies.spelling import parsed
 from ensemble_bench.task import SPLITS, Task
 
 CONFIG = "config.toml"
+SUPPORTS = "supports"
 
 Array = NDArray[Any]
 Bounds = tuple[float, float] | None
@@ -48,13 +50,15 @@ Bounds = tuple[float, float] | None
 class Outcome:
     """What a run left: its results, how many cells it made and how many were there, the sentences of those that failed.
 
-    ``work`` counts what was really done: model loads, class-embedding builds, decodes, encodes.
+    ``warnings`` are things to look at: a backbone that is not above chance. ``work`` counts what was really done: model loads,
+    class-embedding builds, decodes, encodes.
     """
 
     results: Results
     made: int = 0
     kept: int = 0
     failures: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     work: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -190,7 +194,10 @@ class _Work:
         self.plan, self.request, self.progress = plan, plan.request, progress
         self.strategies: dict[str, Strategy] = {text: named(text) for text in plan.strategies}
         self._pictures: dict[tuple[str, Condition], dict[str, Any]] = {}
-        self.shown, self.absent = gathered(plan)
+        self._supports_said: dict[str, dict[str, Any]] = {}
+        self.shown, self.absent = gathered(plan, fetched(plan, self._learns(), progress))
+        if not self.shown and (failed := [reason for status, reason in self.absent.values() if status == "failed"]):
+            raise BadData(failed[0])  # nothing could be measured: no results folder for that
         self.tasks = [shown.task for shown in self.shown.values()]  # with the names that came with their data
         self.stopped = Event()
         self._others: dict[str, Cube] = {}
@@ -215,6 +222,10 @@ class _Work:
             raise Missing(reason)
         (shown,) = self.shown.values()
         return shown
+
+    def _learns(self) -> bool:
+        """Whether some strategy learns from labelled examples."""
+        return any(strategy.labels == "support" or strategy.prepares() for strategy in self.strategies.values())
 
     def do(self) -> None:
         """Every cell that is not there yet, task after task; the next one is encoded while this one is answered."""
@@ -335,7 +346,7 @@ class _Work:
 
     def _view(self, task: Task, condition: Condition) -> View:
         source, suite = self.shown[task.name].source, self.plan.suite(condition)
-        said = self.plan.said(source, "test", condition)
+        said = self.plan.said(source, "test", condition, self.shown[task.name].query.ids)
         own = source.under(condition) if suite is not None and suite.on_disk else None
         if reason := (own or source).lacking("test", self.shown[task.name].query.ids):
             raise BadData(reason)
@@ -366,7 +377,7 @@ class _Work:
         if split == "train":
             own, whose, source = shown.support, shown.lent, shown.lender or source
         index = index or own
-        view = View(said=source.said(split))
+        view = View(said=source.said(split, index.ids))
         missing = sum(self.embedder.missing(whose, split, index.ids, said=view.said).values())
         of = f" of {whose.name}" if whose.name != task.name else ""
         with self._step(f"{task.name}: {split} images{of} x {len(self.plan.backbones)} backbones", missing) as advance:
@@ -377,6 +388,7 @@ class _Work:
         shown = self.shown[task.name]
         if not shown.supports or all(strategy.labels != "support" for strategy in self.strategies.values()):
             return []
+        self._keep_supports(task)
         every = self.cube(task, "train")
         place = {name: row for row, name in enumerate(every.ids)}
         return [every.take([place[name] for name in support.ids]) for support in shown.supports]
@@ -393,6 +405,25 @@ class _Work:
         """The tasks that another one may learn from: with a train split of their own, which is not the one it is lent."""
         theirs = {task.name, self.shown[task.name].lent.name}
         return [o for o in self.tasks if o.name not in theirs and self.shown[o.name].supports and not self.shown[o.name].lender]
+
+    def _keep_supports(self, task: Task) -> None:
+        """The ids of every draw, and what they were drawn from, beside the results."""
+        shown = self.shown[task.name]
+        said: dict[str, Any] = {
+            "task": task.name,
+            "version": task.version,
+            "split": "train",
+            "shots": self.request.shots,
+            "seed": self.request.seed,
+            **(shown.candidates.about if shown.candidates else {}),
+            "draws": [
+                {"digest": fewshot.digest(one.ids), "ids": list(one.ids), "labels": list(one.labels)} for one in shown.supports
+            ],
+        }
+        path = self.plan.output / SUPPORTS / f"{task.name}.json"
+        text = (json.dumps(said, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        if not path.is_file() or path.read_bytes() != text:
+            cache.write(path, text)
 
     # What is kept ----------------------------------------------------------------------------------------------------
 
@@ -414,6 +445,8 @@ class _Work:
         if strategy.prepares():
             others = self._teachers(task)
             said["others"] = [[o.name, o.version, fewshot.digest(self.shown[o.name].support.ids)] for o in others]
+        if learns and shown.supports and (pictures := self._said_of_support(task)):
+            said["support pictures"] = pictures
         supports = {draw: fewshot.digest(support.ids) for draw, support in enumerate(shown.supports)} if learns else {}
         draws: Mapping[int | None, str] = supports or {None: ""}  # type: ignore[assignment]
         keys = {draw: cache.sha256({**said, "draw": draw, "support": support}) for draw, support in draws.items()}
@@ -424,10 +457,18 @@ class _Work:
         place = task.name, condition
         if place not in self._pictures:
             try:
-                self._pictures[place] = self.plan.said(self.shown[task.name].source, "test", condition)
+                shown = self.shown[task.name]
+                self._pictures[place] = self.plan.said(shown.source, "test", condition, shown.query.ids)
             except BenchError as error:  # a condition that cannot be had is asked for again when that changes
                 self._pictures[place] = {"lacking": str(error)}
         return {"pictures": self._pictures[place]} if self._pictures[place] else {}
+
+    def _said_of_support(self, task: Task) -> dict[str, Any]:
+        """What else changes the pictures of the support: nothing where they are in the card."""
+        if task.name not in self._supports_said:
+            shown = self.shown[task.name]
+            self._supports_said[task.name] = (shown.lender or shown.source).said("train", shown.support.ids)
+        return self._supports_said[task.name]
 
     def _record(self, cell: Cell, draw: int | None, **more: Any) -> Record:
         shown, strategy = self.shown.get(cell.task.name), self.strategies[cell.strategy]
@@ -485,6 +526,13 @@ class _Work:
         if status == "failed":
             self.outcome.failures.append(reason)
 
+    def _alarm(self, cell: Cell, answer: Answer, query: Cube) -> None:
+        """Note a backbone that is not above chance on the clean images."""
+        if cell.condition == CLEAN and cell.strategy.startswith("single:"):
+            right = (answer.samples["decisions"] == query.labels).tolist()
+            found = health.chance(right, len(query.classes), cell.strategy.removeprefix("single:"))
+            self.outcome.warnings += [f"{cell.task.name}: {finding}" for finding in found]
+
     def _keep(
         self,
         cell: Cell,
@@ -495,6 +543,7 @@ class _Work:
     ) -> None:
         """Measure the answers of a cell and append them, with their intervals over images, to the results."""
         labels = query.labels
+        self._alarm(cell, answers[0], query)
         records = []
         for place, answer in enumerate(answers):
             more: dict[str, Any] = {"key": cell.keys[answer.draw], "labels": answer.labels}

@@ -28,19 +28,29 @@ def opened(values: Iterable[str], known: Collection[str] = ()) -> list[str]:
     return found
 
 
-def chosen(values: Sequence[str], names: Collection[str], groups: Mapping[str, Sequence[str]], noun: str) -> list[str]:
+def chosen(
+    values: Sequence[str],
+    names: Collection[str],
+    groups: Mapping[str, Sequence[str]],
+    noun: str,
+    prefixes: tuple[str, ...] = (),
+) -> list[str]:
     """Names, in the order asked for, each once. A value is a name, a group, a glob, a list file, or several with commas.
 
-    Only the part of an item before its first colon is looked up, and not at all in a glob: parameters stay as they are.
+    Only the part of an item before its first colon is looked up, and not at all in a glob: parameters stay as they are. A value
+    that begins with one of the ``prefixes`` is a path: it is not looked up, and its commas are its own.
     """
     found: dict[str, None] = {}
     for value in opened(values, {*names, *groups}):
+        if value.strip().startswith(prefixes):
+            found[value.strip()] = None
+            continue
         for item in (part.strip() for part in value.split(",")):
             if not item:
                 continue
             if item in groups:
                 found |= dict.fromkeys(groups[item])
-            elif item.partition(":")[0] in names:
+            elif item.partition(":")[0] in names or item.startswith(prefixes):
                 found[item] = None
             elif any(sign in item for sign in "*?["):
                 matching = sorted(fnmatch.filter(names, item))

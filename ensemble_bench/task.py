@@ -30,6 +30,11 @@ class Support:
     task: str
     classes: tuple[tuple[int, ...], ...] | None = None
 
+    @property
+    def wanted(self) -> frozenset[int] | None:
+        """The places among the classes of ``task`` that are classes of ours; None where all are."""
+        return None if self.classes is None else frozenset(place for many in self.classes for place in many)
+
     def labels(self, labels: Sequence[int]) -> list[int | None]:
         """Labels of the other task as places in our classes, None where a label is no class of ours."""
         if self.classes is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -158,6 +159,6 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_summaries_of_verbs_name_their_modules() -> None:
-    files = {path.stem for path in Path(cli.__file__).parent.glob("*.py")} - {"__init__"}
-    assert files == set(cli.VERBS)
-    assert set(cli.ALIASES.values()) <= files
+    files = {module.name.removesuffix("_") for module in pkgutil.iter_modules(cli.__path__)}
+    assert files == {verb.replace("-", "_") for verb in cli.VERBS}
+    assert set(cli.ALIASES.values()) <= set(cli.VERBS)

@@ -88,6 +88,7 @@ Write = Callable[[str], None]
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Cards of the three tasks, and the data of the first two."""
     monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     _shard(tmp_path / "lender" / "train" / "0.tar", [number % 4 for number in range(16)])
     _shard(tmp_path / "lender" / "test" / "0.tar", [0, 1, 2, 3])
     _shard(tmp_path / "shift" / "test" / "0.tar", [0, 1, 0, 1, 0, 1])

@@ -24,13 +24,15 @@ VERBS = {
     "import": "check a prediction archive and keep it under a name",
     "export": "write a prediction archive from a task",
     "new": "write a distribution to start from: a strategy of your own",
+    "check-task": "look for what is wrong with a data set before it costs hours",
+    "fetch": "download data sets ahead, so that --offline can do without a network",
     "corrupt": "write a corrupted copy of a folder of pictures or a webdataset",
     "report": "write one HTML page about results: to look at, to show, to send",
     "check": "hold results against a baseline: exit 1 if something got worse",
     "bless": "make results the new baseline, with the reason why",
     "doctor": "find what would keep a run from working, and say the cure",
 }
-ALIASES = {"eval": "run", "leaderboard": "board", "list": "ls"}
+ALIASES = {"eval": "run", "leaderboard": "board", "list": "ls", "validate": "check-task"}
 
 
 def _flags_with_dashes(words: Sequence[str]) -> list[str]:
@@ -43,7 +45,7 @@ def _flags_with_dashes(words: Sequence[str]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    verbs = "\n".join(f"  {verb:<9} {summary}" for verb, summary in VERBS.items())
+    verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="ensemble-bench",
         usage="ensemble-bench VERB [options]",
@@ -67,7 +69,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         from ensemble_bench.registry import near
 
         raise UnknownName(f"there is no verb {verb!r}.{near(verb, [*VERBS, *ALIASES])}")
-    name = f"{verb}_" if keyword.iskeyword(verb) else verb
+    name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
     module = importlib.import_module(f"ensemble_bench.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"ensemble-bench {verb}",

@@ -14,7 +14,7 @@ from typing import Any
 from ensemble_bench import request
 
 _LISTS = {
-    "tasks": (("-t", "--tasks", "--dataset"), "tasks or collections (default: mini)"),
+    "tasks": (("-t", "--tasks", "--dataset"), "tasks, collections, folder:PATH or wds:PATH (default: mini)"),
     "backbones": (("-b", "--backbones"), "ARCH,TAG or TAG/ARCH, checkpoints as ARCH,PATH, or pools (default: mini)"),
     "strategies": (("-s", "--strategies"), "strategies, NAME or NAME:key=value; also 'default' and 'all'"),
     "corruptions": (("-c", "--corruptions"), "SUITE[:CORRUPTION[:SEVERITY]] or 'clean' (default: clean)"),
@@ -73,7 +73,9 @@ def main(options: argparse.Namespace) -> int:
     if said := reference.verdict(reference.compare(rows)):
         print(f"\n{said}", end="")
     print(f"\nrecords: {outcome.results.folder}")
-    for line in outcome.failures:
+    for line in outcome.warnings:
+        print(f"ensemble-bench: warning: {line}", file=sys.stderr)
+    for line in dict.fromkeys(outcome.failures):
         print(f"ensemble-bench: {line}", file=sys.stderr)
     if outcome.failures:
         print(f"ensemble-bench: {len(outcome.failures)} cells failed; the others are finished.", file=sys.stderr)

@@ -9,9 +9,12 @@ from typing import Any
 
 from ensemble_bench.condition import Condition
 from ensemble_bench.errors import BadData
+from ensemble_bench.health import some
 from ensemble_bench.pictures import ENDINGS, decoded
+from ensemble_bench.sources import contents
 from ensemble_bench.sources.base import Index, Picture, Source
-from ensemble_bench.sources.folder import Folder, contents, some
+from ensemble_bench.sources.contents import Part
+from ensemble_bench.sources.folder import Folder
 from ensemble_bench.task import Task
 
 
@@ -56,8 +59,8 @@ class ImagenetC(Folder):
             return None
         return "its card names no clean pictures ('source.clean'), so there is nothing to show but what is on disk."
 
-    def said(self, split: str) -> dict[str, Any]:
-        return super().said(split) if "clean" in self.task.options else {}
+    def said(self, split: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+        return super().said(split, ids) if "clean" in self.task.options else {}
 
     def under(self, condition: Condition) -> Source:
         name, severity = condition.corruption, str(condition.severity)
@@ -79,7 +82,7 @@ class _OnDisk(Source):
         super().__init__(task)
         self.clean, self.place = clean, place
         self._listed: dict[Path, dict[str, Path]] = {}
-        self._contents: dict[str, str] = {}
+        self._contents: dict[tuple[str, ...], str] = {}
 
     def index(self, split: str) -> Index:
         return self.clean.index(split)
@@ -106,15 +109,16 @@ class _OnDisk(Source):
             return f"{self.place} lacks {len(whole)} classes: {some(whole)} ({len(missing)} of {len(ids)} pictures)."
         return f"{self.place} lacks {len(missing)} of {len(ids)} pictures: {some(missing)}."
 
-    def said(self, split: str) -> dict[str, Any]:
-        if split not in self._contents:
-            files = {sample: self.file(sample) for sample in self.clean.index(split).ids}
-            self._contents[split] = contents({sample: path for sample, path in files.items() if path is not None})
-        return {"files": self._contents[split]}
+    def said(self, split: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+        wanted = tuple(self.clean.index(split).ids if ids is None else ids)
+        if wanted not in self._contents:
+            files = {sample: self.file(sample) for sample in wanted}
+            self._contents[wanted] = contents.digest({sample: Part(path) for sample, path in files.items() if path is not None})
+        return {"files": self._contents[wanted]}
 
     def pictures(self, split: str, ids: Sequence[str]) -> Iterator[Picture]:
         for sample in ids:
             path = self.file(sample)
             if path is None:
                 raise BadData(f"{self.place} lacks {sample}.")
-            yield decoded(path.read_bytes(), str(path))
+            yield decoded(contents.read(Part(path)), str(path))
