@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -293,16 +294,15 @@ def detectable(n: int, discordant: float, *, power: float = POWER, level: float 
 
 def detectable_mean(resampled: Floats, *, power: float = POWER, level: float = 1 - LEVEL) -> float:
     """The same for a mean whose resamples are known: the normal approximation from their standard deviation."""
-    from scipy.stats import norm
-
-    return float((norm.isf(level / 2) + norm.ppf(power)) * resampled.std())
+    normal = NormalDist()
+    return float((normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)) * resampled.std())
 
 
 def t_interval(value: Floats, error: Floats, freedom: int, level: float = LEVEL) -> tuple[Floats, Floats]:
     """Ends of Student's interval around a value with this standard error and so many degrees of freedom."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    half = float(t.isf((1 - level) / 2, max(freedom, 1))) * error
+    half = float(stdtrit(max(freedom, 1), (1 + level) / 2)) * error
     return value - half, value + half
 
 
@@ -314,11 +314,16 @@ def spearman(one: Sequence[float], two: Sequence[float], level: float = LEVEL) -
 
     The interval is Fisher's transformation with variance (1 + r^2 / 2) / (n - 3).
     """
-    from scipy.stats import norm, rankdata
-
     if len(one) < FEWEST_TASKS or len(set(one)) < 2 or len(set(two)) < 2:
         return None
-    r = float(np.corrcoef(rankdata(one), rankdata(two))[0, 1])
+    r = float(np.corrcoef(_placed(one), _placed(two))[0, 1])
     sure = min(abs(r), 1 - 1e-12) * np.sign(r)
-    half = float(norm.isf((1 - level) / 2)) * np.sqrt((1 + r**2 / 2) / (len(one) - 3))
+    half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt((1 + r**2 / 2) / (len(one) - 3))
     return r, float(np.tanh(np.arctanh(sure) - half)), float(np.tanh(np.arctanh(sure) + half))
+
+
+def _placed(values: Sequence[float]) -> Floats:
+    """Rank of each value, 1 is least; equal ones share the mean of theirs."""
+    _, place, times = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(times)
+    return np.asarray((last - (times - 1) / 2)[place.reshape(-1)])

@@ -215,6 +215,9 @@ def baseline() -> list[Results]:
 def test_the_headline_number_is_that_of_the_board(baseline: list[Results]) -> None:
     rows = complementarity.rows(baseline, tasks=["mean(mini)", "mini/digits"])
     board = [one for one in leaderboard.rows(baseline) if one["metric"] == "complementarity"]
+    (mini,) = (one for one in board if one["task"] == "mean(mini)")
+    said = " ".join((BASELINE.parents[1] / "docs" / "complementarity.md").read_text(encoding="utf-8").split())
+    assert f"backbones: {mini['value']:.2f} ({mini['ci_low']:.2f} to {mini['ci_high']:.2f}); {mini['reason']}" in said
     for task in ("mean(mini)", "mini/digits"):
         (one,) = (one for one in board if one["task"] == task)
         other = find(rows, task, "pool", "complementarity")

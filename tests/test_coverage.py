@@ -58,11 +58,11 @@ def test_numbers_of_pools_and_pairs(images: int) -> None:
 
 @pytest.mark.parametrize("draws", [5, 20])
 def test_a_difference_over_draws_and_images(draws: int) -> None:
-    """A learner whose accuracy moves by 3 points from draw to draw, against one that sees no labels, on 11 tasks."""
+    """A learner whose accuracy moves by 3 points from draw to draw, against one that sees no labels, on six tasks."""
     rng = np.random.default_rng(draws)
-    images, tasks, moves, gain = 200, 11, 0.03, 0.02
+    images, tasks, moves, gain = 120, 6, 0.03, 0.02
     one_task, all_tasks = [], []
-    for time in range(TIMES // 4):
+    for time in range(TIMES // 2):
         columns = []
         for task in range(tasks):
             hard = rng.random(images)
@@ -70,7 +70,7 @@ def test_a_difference_over_draws_and_images(draws: int) -> None:
             accuracy = 0.7 + gain + moves * rng.normal(size=draws)
             flip = rng.random((draws, images))
             learnt = np.where(flip < 0.8, hard < accuracy[:, None], rng.random((draws, images)) < accuracy[:, None])
-            resampled = Resamples(images, f"task {task}, time {time}", 600).means([learnt, base[None]])
+            resampled = Resamples(images, f"task {task}, time {time}", 500).means([learnt, base[None]])
             columns.append(resampled[:, 0] - resampled[:, 1])
         one_task.append(interval(columns[0]))
         all_tasks.append(interval(np.mean(columns, axis=0)))
@@ -109,7 +109,7 @@ def test_likeness_of_features() -> None:
     truth = float(sums.alike().debiased[0, 1])
     for images in (160, 400):
         bounds = []
-        for _ in range(200):
+        for _ in range(TIMES // 4):
             own = LinearCKA(2)
             own.add(views(images, rng))
             low, high = own.alike().intervals()
