@@ -97,6 +97,9 @@ def test_the_oracle_per_class_against_every_assignment() -> None:
         assert used.sum(0).eq(1).all() and torch.equal(cube.decisions.T[used.T], answers)
         for label in range(4):
             assert used[:, cube.labels == label].any(1).sum() == 1
+        settled = strategy.settled(form)
+        parts = torch.cat([settled.predict(part) for part in form.chunks(50)])
+        assert torch.equal(parts, strategy.predict(form))
     assert (decisions == labels).sum(1).max() < max(counts) < (decisions == labels).any(0).sum()
 
 

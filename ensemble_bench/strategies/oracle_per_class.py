@@ -25,17 +25,32 @@ class OraclePerClass(Strategy):
     gives: ClassVar[str] = "logits"
     transductive: ClassVar[bool] = True
 
+    def _answering(self, query: Cube) -> tuple[str, ...]:
+        """The backbone that answers each class."""
+        query = query.by_backbone()
+        right = (query.decisions == query.labels).numpy()
+        return tuple(query.backbones[b] for b in best_by_class(right, query.labels.numpy(), len(query.classes)))
+
+    def settled(self, query: Cube) -> Strategy:
+        return _Settled(answering=self._answering(query))
+
     def _chosen(self, query: Cube) -> Tensor:
         """Number of the backbone that answers each sample, int64 [s]."""
-        right = (query.decisions == query.labels).numpy()
-        best = best_by_class(right, query.labels.numpy(), len(query.classes))
-        return torch.from_numpy(best)[query.labels]
+        place = {name: number for number, name in enumerate(query.backbones)}
+        return torch.tensor([place[name] for name in self._answering(query)])[query.labels]
 
     def predict(self, query: Cube) -> Tensor:
-        query = query.by_backbone()
         return picked(query, self._chosen(query))
 
     def used(self, query: Cube) -> Tensor:
-        cube = query.by_backbone()
-        place = torch.tensor([cube.backbones.index(name) for name in query.backbones])
-        return place.unsqueeze(1) == self._chosen(cube)
+        return torch.arange(len(query.backbones)).unsqueeze(1) == self._chosen(query)
+
+
+@dataclass(eq=False)
+class _Settled(OraclePerClass):
+    """The oracle of which it has been found out who answers which class."""
+
+    answering: tuple[str, ...] = ()
+
+    def _answering(self, query: Cube) -> tuple[str, ...]:
+        return self.answering

@@ -24,21 +24,18 @@ def alone(query: Cube, backbone: str) -> Tensor:
 
 
 def picked(query: Cube, chosen: Tensor) -> Tensor:
-    """Scores [s, c] of the backbone that is chosen for each sample, by its number, int64 [s]: the richest it has of them."""
-    sample = torch.arange(len(query))
-    if "probabilities" not in query.has:
-        return one_hot(query.decisions[chosen, sample], len(query.classes))
-    return (query.logits if "logits" in query.has else query.log_probabilities)[chosen, sample]
+    """Scores [s, c] of the backbone that is chosen for each sample, by its number, int64 [s], as ``alone`` gives them."""
+    scores = alone(query.take([]), query.backbones[0]).new_empty(len(query), len(query.classes))
+    for number in chosen.unique().tolist():  # one after the other, so that not all scores are needed at once
+        rows = (chosen == number).nonzero().squeeze(1)
+        scores[rows] = alone(query.take(rows), query.backbones[number])
+    return scores
 
 
 def ballots(query: Cube) -> Tensor:
     """One-hot decisions, float32 [b, s, c]; a row of zeros for no answer."""
-    return one_hot(query.decisions, len(query.classes))
-
-
-def one_hot(decisions: Tensor, classes: int) -> Tensor:
-    """Float32 [..., c] with a one at each decision, int64 [...]; zeros for no answer, -1."""
-    hot = torch.nn.functional.one_hot(decisions.clamp_min(0), classes)
+    decisions = query.decisions
+    hot = torch.nn.functional.one_hot(decisions.clamp_min(0), len(query.classes))
     return (hot * (decisions >= 0).unsqueeze(-1)).float()
 
 
