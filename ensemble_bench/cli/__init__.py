@@ -17,6 +17,8 @@ VERBS = {
     "ls": "list tasks, collections, backbones, pools, strategies or corruptions",
     "show": "print everything known about one of them",
     "corrupt": "write a corrupted copy of a folder of pictures or a webdataset",
+    "export": "write a task as a webdataset that CLIP_benchmark reads",
+    "clip-benchmark": "CLIP_benchmark's own command, with our ensembles, tasks and corruptions in it",
     "doctor": "find what would keep a run from working, and say the cure",
 }
 ALIASES = {"eval": "run", "leaderboard": "board", "list": "ls"}
@@ -32,7 +34,8 @@ def _flags_with_dashes(words: Sequence[str]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    verbs = "\n".join(f"  {verb:<8} {summary}" for verb, summary in VERBS.items())
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}} {summary}" for verb, summary in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="ensemble-bench",
         usage="ensemble-bench VERB [options]",
@@ -56,7 +59,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         from ensemble_bench.registry import near
 
         raise UnknownName(f"there is no verb {verb!r}.{near(verb, [*VERBS, *ALIASES])}")
-    module = importlib.import_module(f"ensemble_bench.cli.{verb}")
+    module = importlib.import_module(f"ensemble_bench.cli.{verb.replace('-', '_')}")
     parser = argparse.ArgumentParser(
         prog=f"ensemble-bench {verb}",
         description=module.__doc__,
@@ -64,7 +67,8 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     module.arguments(parser)
-    options = parser.parse_args(_flags_with_dashes(rest))
+    verbatim = getattr(module, "VERBATIM", False)  # somebody else's flags, underscores included
+    options = parser.parse_args(rest if verbatim else _flags_with_dashes(rest))
     options.main = module.main
     return options
 

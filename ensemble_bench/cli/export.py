@@ -1,0 +1,70 @@
+"""Write something of ours in a form that other programs read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ensemble_bench.errors import BadOption
+
+
+class Kind(NamedTuple):
+    """One thing that can be exported: what it is, its options, and what is done with them."""
+
+    summary: str
+    description: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    main: Callable[[argparse.Namespace], int]
+
+
+def _task_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", metavar="TASK[@SUITE:CORRUPTION:SEVERITY]", help="a task, its test images corrupted or not")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a folder that is empty or not there")
+    parser.add_argument("--shards", type=int, metavar="N", help="shards of each split (default: 8, or 1 for 5,000 images)")
+    parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="save as JPEG instead of PNG, which loses nothing")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the corruption's draws (default: 0, as in run)")
+    parser.add_argument("--workers", type=int, metavar="N", help="pictures that are worked on at once (default: one a core)")
+    parser.add_argument("--cards", action="append", type=Path, default=[], metavar="DIR", help="more cards")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+
+def _task(options: argparse.Namespace) -> int:
+    for name, low, high in (("workers", 1, 1024), ("seed", 0, 2**63), ("jpeg", 1, 100)):
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise BadOption(f"--{name} must be from {low} to {high}, not {value}.")
+    from ensemble_bench import shards
+    from ensemble_bench.embed import cores
+    from ensemble_bench.progress import watched
+
+    task, condition, suite = shards.named(options.task, tuple(options.cards), options.seed)
+    asked = shards.Export(task, options.out, condition, suite, options.shards, options.jpeg)
+    with watched(options.quiet).step(f"{options.task}: shards", asked.total()) as advance:
+        done = shards.written(asked, options.workers or cores(), advance)
+    print(f"{options.out}: {done.made} shards made, {done.kept} were there, {asked.total()} images")
+    print(f"clip_benchmark eval --dataset wds/{task.name} --dataset_root {options.out}")
+    return 0
+
+
+KINDS = {
+    "task": Kind(
+        "a task as a webdataset that CLIP_benchmark reads without us",
+        "Write every split of a task as a webdataset in CLIP_benchmark's layout; a condition changes its test images only. OUT "
+        "appears when all of it is there; the same command again goes on where it was.",
+        _task_arguments,
+        _task,
+    ),
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    for name, kind in KINDS.items():
+        own = kinds.add_parser(name, help=kind.summary, description=kind.description, allow_abbrev=False)
+        kind.arguments(own)
+
+
+def main(options: argparse.Namespace) -> int:
+    return KINDS[options.kind].main(options)
