@@ -56,7 +56,7 @@ class Export:
     """What is to be written to the folder ``out``: every split of a task, its test split under a condition.
 
     Training samples stay clean, as everywhere. ``shards`` per split (never more than samples); None chooses. Pictures are PNG,
-    or JPEG of a quality.
+    or JPEG of a quality. ``limit`` keeps of the test split the samples that ``run --limit`` would.
     """
 
     task: Task
@@ -65,8 +65,11 @@ class Export:
     suite: Suite | None = None
     shards: int | None = None
     jpeg: int | None = None
+    limit: int | None = None
 
     def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise BadOption(f"--limit must be at least 1, not {self.limit}.")
         if self.shards is not None and self.shards < 1:
             raise BadOption(f"--shards must be at least 1, not {self.shards}.")
         for kind, texts in (("class name", self.task.classes), ("template", self.task.templates)):
@@ -89,7 +92,10 @@ class Export:
     @cached_property
     def indices(self) -> Mapping[str, Index]:
         """The samples of every split."""
-        return {split: checked(self.source, split) for split in self.task.counts}
+        found = {split: checked(self.source, split) for split in self.task.counts}
+        test = found["test"]
+        kept = fewshot.limited(test.ids, self.limit)
+        return {**found, "test": Index(tuple(test.ids[n] for n in kept), tuple(test.labels[n] for n in kept))}
 
     def shown(self, split: str) -> tuple[Source, Callable[[str, Picture], Picture] | None]:
         """Where the pictures of a split come from, and what is done to them."""
@@ -207,6 +213,8 @@ def _shard(asked: Export, split: str, number: int, block: range, manifest: Manif
                     put(tar, f"{name}.{ending}", data)
                     put(tar, f"{name}.cls", str(label).encode())
         file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    manifest.add({"status": "done", "path": path, "from": split, "from_sha256": origin, "sha256": digest})
+        digest = hashlib.sha256()
+        while part := file.read(1 << 20):
+            digest.update(part)
+    manifest.add({"status": "done", "path": path, "from": split, "from_sha256": origin, "sha256": digest.hexdigest()})
     return True

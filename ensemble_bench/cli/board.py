@@ -105,8 +105,8 @@ def _beside(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[di
             found.append(row)
         elif held[key(row)] != row["value"]:
             raise BadRecord(
-                f"{row['metric']} of {row['strategy']} on {row['task']} is {held[key(row)]} in these results and {row['value']} "
-                "in the files of --from: show them one by one."
+                f"{row['metric']} of {row['strategy']} on {row['task']} is {held[key(row)]} in these results and "
+                f"{row['value']} in the files of --from: show them one by one."
             )
     return found if held else others
 

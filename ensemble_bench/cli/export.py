@@ -23,6 +23,7 @@ def _task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK[@SUITE:CORRUPTION:SEVERITY]", help="a task, its test images corrupted or not")
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder that is empty or not there")
     parser.add_argument("--shards", type=int, metavar="N", help="shards of each split (default: 8, or 1 for 5,000 images)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N test samples, those of 'run --limit N'")
     parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="save as JPEG instead of PNG, which loses nothing")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the corruption's draws (default: 0, as in run)")
     parser.add_argument("--workers", type=int, metavar="N", help="pictures that are worked on at once (default: one a core)")
@@ -40,7 +41,7 @@ def _task(options: argparse.Namespace) -> int:
     from ensemble_bench.progress import watched
 
     task, condition, suite = shards.named(options.task, tuple(options.cards), options.seed)
-    asked = shards.Export(task, options.out, condition, suite, options.shards, options.jpeg)
+    asked = shards.Export(task, options.out, condition, suite, options.shards, options.jpeg, options.limit)
     with watched(options.quiet).step(f"{options.task}: shards", asked.total()) as advance:
         done = shards.written(asked, options.workers or cores(), advance)
     print(f"{options.out}: {done.made} shards made, {done.kept} were there, {asked.total()} images")

@@ -188,7 +188,7 @@ class _Board:
             )
             for heading, lines in self.groups.items()
         ]
-        images = (self._images(task) for task in columns)
+        images = (self._images(task).replace(",", "") for task in columns)
         groups.append(("size", (("images", *images),)))
         header = ("strategy", *(task if _over_tasks(task) else task.removeprefix(prefix) for task in columns))
         return [Block(f"acc1 % per task{f' of {prefix[:-1]}' if prefix else ''}{self.marks}", header, tuple(groups))]
