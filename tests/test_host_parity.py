@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,17 @@ def cubes(tasks: tuple[str, ...], limit: int | None) -> dict[str, Cube]:
     return {task: runner.cube(Request(tasks=(task,), limit=limit)) for task in tasks}
 
 
+@cache
+def scale(name: str) -> float:
+    """What a backbone multiplies cosines with."""
+    return backbones.find([name])[0].load().scale
+
+
 def near(cube: Cube, row: int, place: int) -> list[str]:
     """Ids of the samples whose scores at ``place`` and the next, best first, are too close to call for one backbone."""
     if len(cube.classes) <= place + 1:
         return []
-    scale = next(iter(backbones.find([cube.backbones[row]]))).load().scale
-    best = (cube.logits[row] / scale * 100).sort(descending=True).values
+    best = (cube.logits[row] / scale(cube.backbones[row]) * 100).sort(descending=True).values
     apart = best[:, place] - best[:, place + 1]
     return [cube.ids[n] for n in (apart < NEAR).nonzero().squeeze(1).tolist()]
 
