@@ -14,7 +14,7 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ensemble_bench import cache
+from ensemble_bench import cache, prompts
 from ensemble_bench.backbones.base import Backbone, Encoder
 from ensemble_bench.cache import JSON
 from ensemble_bench.condition import CLEAN, Condition
@@ -166,10 +166,9 @@ class Embedder:
             **({"pictures": dict(said)} if said else {}),
         }
 
-    def head_key(self, backbone: Backbone, task: Question) -> dict[str, JSON]:
-        """Everything that changes the class embeddings of a task."""
-        prompts: dict[str, JSON] = {"classes": list(task.classes), "templates": list(task.templates)}
-        return {**self._how(backbone), "prompts": cache.sha256(prompts)}
+    def head_key(self, backbone: Backbone, said: str) -> dict[str, JSON]:
+        """Everything that changes class embeddings; ``said`` is the digest of the prompts."""
+        return {**self._how(backbone), "prompts": said}
 
     def missing(
         self, task: Question, split: str, ids: Sequence[str], condition: Condition = CLEAN, said: Said | None = None
@@ -406,15 +405,25 @@ class Embedder:
         """What one image costs in the image tower, 10^9 operations by backbone id; measured where no table knows it."""
         return {b.id: self._head(b, task)[1] if b.gflops is None else b.gflops for b in self.backbones}
 
+    def heads_of(self, each: Sequence[Sequence[str]]) -> dict[str, Tensor]:
+        """``heads`` from the prompts of each class, where they come from no task of ours."""
+        said = prompts.digest(each)
+        return {b.id: self._stored(b, said, lambda encoder: encoder.ensembled(each))[0] for b in self.backbones}
+
     def _head(self, backbone: Backbone, task: Question) -> tuple[Tensor, float]:
+        said = prompts.digest_of(tuple(task.classes), tuple(task.templates))
+        return self._stored(backbone, said, lambda encoder: encoder.classes(task.classes, task.templates))
+
+    def _stored(self, backbone: Backbone, said: str, made: Callable[[Encoder], Tensor]) -> tuple[Tensor, float]:
+        """Class embeddings times logit scale, and the GFLOPs of one image; from the store, or made and put there."""
         import torch
 
-        key = self.head_key(backbone, task)
+        key = self.head_key(backbone, said)
         stored = self.store.get("heads", key)
         if stored is None:
             encoder = self.encoder(backbone)
             stored = {
-                "classes": encoder.classes(task.classes, task.templates),
+                "classes": made(encoder),
                 "scale": torch.tensor(encoder.scale, dtype=torch.float64),
                 "gflops": torch.tensor(encoder.gflops, dtype=torch.float64),
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,11 +14,29 @@ from torch import Tensor
 from ensemble_bench import cache
 from ensemble_bench.errors import BadStore, BadWeights
 
+FOLDER = "fits"  # of the results
+
+
+def shelf() -> Path:
+    """The folder in which every fit of this machine is found by its ID, whatever results it belongs to."""
+    return cache.root() / "fits"
+
+
+def of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Facts of every fit in a folder by ID, sorted; what is no fit is left out."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            facts = json.loads(path.read_text(encoding="utf-8"))["facts"]
+            found[path.stem] = {**facts}
+    return found
+
 
 def save(folder: Path, learnt: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Write one fit, FOLDER/ID.safetensors and FOLDER/ID.json, and return its ID, twelve hexadecimal digits.
 
-    ``facts`` say what it is a fit of; ``learnt`` is ``Strategy.learnt()``.
+    ``facts`` say what it is a fit of: strategy, task, digest of its prompts, pool with digests, draw; ``learnt`` is
+    ``Strategy.learnt()``.
     """
     from safetensors.torch import save as packed
 

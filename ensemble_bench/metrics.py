@@ -234,6 +234,19 @@ def among(scores: Tensor, labels: Tensor, query: Cube, most: int = 5, means: Mea
     return torch.from_numpy(found)
 
 
+def order(scores: Tensor, query: Cube) -> Tensor:
+    """The classes of each sample from best to worst, int64 [s, c], ties resolved as in ``decide``: its answer comes first."""
+    scores = checked(scores, query)
+    found = scores.sort(dim=-1, descending=True, stable=True)
+    place = found.indices
+    rows = (found.values.diff(dim=-1) == 0).any(-1).nonzero().squeeze(1)
+    if len(rows) and "probabilities" in query.has:
+        by_mean = mean_probability(query.take(rows)).argsort(dim=-1, descending=True, stable=True)
+        again = scores[rows].gather(1, by_mean).argsort(dim=-1, descending=True, stable=True)
+        place[rows] = by_mean.gather(1, again)
+    return place
+
+
 def log_of(scores: Tensor, gives: str) -> Tensor:
     """Log-probabilities float64 [s, c] of scores that are ``probabilities`` (rows sum to one within 1e-4) or ``logits``."""
     scores = scores.double()

@@ -20,7 +20,7 @@ import tomli_w
 import torch
 from numpy.typing import NDArray
 
-from ensemble_bench import cache, evaluation, fewshot, fits, health, metrics, provenance
+from ensemble_bench import cache, evaluation, fewshot, fits, health, metrics, prompts, provenance
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.cube import Cube
 from ensemble_bench.embed import Embedder, View
@@ -252,9 +252,18 @@ class _Work:
         """The cells of a task that are not there yet."""
         cells = [self._cell(task, condition, text) for text in self.plan.strategies for condition in self.plan.conditions]
         held = self.outcome.results.keys
-        wanted = [cell for cell in cells if cell.name not in held and not set(cell.keys.values()) <= held]
+        again = self._unsaved(task)
+        wanted = [c for c in cells if c.name not in held and (c.strategy in again or not set(c.keys.values()) <= held)]
         self.outcome.kept += len(cells) - len(wanted)
         return wanted
+
+    def _unsaved(self, task: Task) -> set[str]:
+        """The strategies whose fits on a task are asked for and not saved yet, though their answers may be."""
+        if not self.request.save_fits:
+            return set()
+        saved = fits.of(self.plan.output / fits.FOLDER).values()
+        there = {facts["strategy"] for facts in saved if facts["task"] == task.name}
+        return {text for text, strategy in self.strategies.items() if strategy.labels == "support"} - there
 
     def _shown(self, task: Task, wanted: Sequence[Cell]) -> Shown | BenchError:
         """What these cells are answered from, encoded and stored; or why this task cannot be shown."""
@@ -496,7 +505,7 @@ class _Work:
                 "versions": provenance.versions(),
                 **provenance.machine(),
                 "card": cell.task.card_digest,
-                "prompts": cell.task.prompts,
+                "prompts": prompts.digest_of(tuple(cell.task.classes), tuple(cell.task.templates)),
                 **({"suite": suite.about()} if suite else {}),
                 "weights": {backbone.id: backbone.weights() for backbone in self.plan.backbones},
                 "precision": self.request.precision,
@@ -519,6 +528,24 @@ class _Work:
                     self.outcome.kept += 1
                 else:
                     self._fail(cell, status, reason)
+
+    def _about_fit(self, cell: Cell, draw: int | None) -> dict[str, Any]:
+        """What must be known of a fit to use it elsewhere; the condition is no part of it."""
+        strategy, backbones = self.strategies[cell.strategy], self.plan.backbones
+        return {
+            "strategy": cell.strategy,
+            "needs": list(strategy.needs),
+            "task": cell.task.name,
+            "task_version": cell.task.version,
+            "classes": list(cell.task.classes),
+            "prompts": prompts.digest_of(cell.task.classes, cell.task.templates),
+            "pool": {b.id: [b.weights(), b.architecture(), b.preprocessing()] for b in backbones},
+            "precision": self.request.precision,
+            "shots": self.request.shots,
+            "draw": draw,
+            "seed": self.request.seed,
+            "support": None if draw is None else fewshot.digest(self.shown[cell.task.name].supports[draw].ids),
+        }
 
     def _fail(self, cell: Cell, status: str, reason: str) -> None:
         """One record for the whole cell, its key the cell's own."""
@@ -553,8 +580,9 @@ class _Work:
             more["cost"]["seconds"] = round(answer.seconds, 6)
             records.append(self._record(cell, answer.draw, **more))
             if self.request.save_fits and answer.learnt:
-                about = {"strategy": cell.strategy, "task": cell.task.name, "record": cell.keys[answer.draw]}
-                fits.save(self.plan.output / "fits", answer.learnt, {**about, "classes": list(query.classes)})
+                about = self._about_fit(cell, answer.draw)
+                for folder in (self.plan.output / fits.FOLDER, fits.shelf()):
+                    fits.save(folder, answer.learnt, about)
         optional = {name: stacked[name] for name in Predictions.OPTIONAL if name in stacked}
         predictions = Predictions(
             ids=np.array(query.ids),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ensemble_bench import fewshot
+from ensemble_bench import fewshot, prompts
 from ensemble_bench.condition import Condition
 from ensemble_bench.embed import Embedder, View
 from ensemble_bench.errors import BadStore, BenchError, Lacking
@@ -93,7 +93,8 @@ def _cube(plan: Plan, embedder: Embedder, task: Task, condition: Condition, labe
         raise Lacking(f"the images of {task.name} are no longer those of the records")
     said = plan.said(source, "test", condition)
     absent = sum(embedder.missing(task, "test", ids, condition, said).values())
-    heads = [one.id for one in plan.backbones if not embedder.store.has("heads", embedder.head_key(one, task))]
+    said_heads = prompts.digest_of(tuple(task.classes), tuple(task.templates))
+    heads = [one.id for one in plan.backbones if not embedder.store.has("heads", embedder.head_key(one, said_heads))]
     if absent or heads:
         raise Lacking("features are not in the store" if absent else "class embeddings are not in the store")
     view = View(condition, _never if condition.suite else None, said)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ensemble_bench import cache, cards, shipped
+from ensemble_bench import cards, shipped
 from ensemble_bench.cards import Card
 from ensemble_bench.errors import BadCard, BadData, Missing, UnknownName
 from ensemble_bench.registry import near
@@ -99,11 +99,6 @@ class Task:
     def chance(self) -> float | None:
         """Accuracy of blind guessing among the classes; None where several may be right, or their number is not known."""
         return 1 / self.class_count if self.class_count and self.kind == "classification" else None
-
-    @property
-    def prompts(self) -> str:
-        """Sha256 of class names and templates."""
-        return cache.sha256({"classes": list(self.classes), "templates": list(self.templates)})
 
     @property
     def complete(self) -> bool:

@@ -320,7 +320,7 @@ def test_the_quick_way_of_preparing_is_the_same(local: Path) -> None:
 
     encoder: Any = folder(local).load()
     one = picture(32, 32)
-    assert torch.equal(encoder.preprocess(one), encoder._transform(Image.fromarray(one)))
+    assert torch.equal(encoder.preprocess(one), encoder.preparation().transform(Image.fromarray(one)))
 
 
 def test_text_is_cut_only_where_it_cannot_matter(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:

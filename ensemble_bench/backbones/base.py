@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ensemble_bench import prompts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,19 +41,43 @@ class Encoder(ABC):
     def texts(self, prompts: Sequence[str]) -> Tensor:
         """Raw output of the text tower, not normalised: float32 [n, d]."""
 
+    def preparation(self) -> Callable[[NDArray[np.uint8]], Tensor]:
+        """``preprocess`` as a function that other processes can be given; it should not carry the towers along."""
+        return self.preprocess
+
     def classes(self, names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """Class embeddings of unit length, float32 [c, d]: every prompt's embedding normalised, averaged, normalised again."""
+        return self.ensembled(prompts.of(names, templates))
+
+    def ensembled(self, each: Sequence[Sequence[str]]) -> Tensor:
+        """The same from the prompts of each class, of which there may be more for one class than for another."""
         import torch
         from torch.nn.functional import normalize
 
         found = []
-        step = max(1, PROMPTS // len(templates))
-        for start in range(0, len(names), step):
-            some = names[start : start + step]
-            prompts = [template.replace("{c}", name) for name in some for template in templates]
-            each = normalize(self.texts(prompts), dim=1).reshape(len(some), len(templates), -1)
-            found.append(normalize(each.mean(1), dim=1))
+        for some in _batches(each):
+            counts = [len(own) for own in some]
+            unit = normalize(self.texts([prompt for own in some for prompt in own]), dim=1)
+            if len(set(counts)) == 1:
+                mean = unit.reshape(len(some), counts[0], -1).mean(1)
+            else:
+                mean = torch.stack([part.mean(0) for part in unit.split(counts)])
+            found.append(normalize(mean, dim=1))
         return torch.cat(found)
+
+
+def _batches(each: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
+    """The classes in order, together as long as they have at most PROMPTS prompts."""
+    some: list[Sequence[str]] = []
+    held = 0
+    for own in each:
+        if some and held + len(own) > PROMPTS:
+            yield some
+            some, held = [], 0
+        some.append(own)
+        held += len(own)
+    if some:
+        yield some
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,23 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CLOSE = {"fp32": 1e-6, "bf16": 2e-2, "fp16": 2e-3}  # between unit vectors, for the cut text batch
 
 
+class Preparation:
+    """open_clip's transform of a picture uint8 [h, w, 3] to float32 [3, H, W]; light, so that other processes can have it."""
+
+    def __init__(self, transform: Callable[[Any], Tensor], preprocessing: Mapping[str, Any]) -> None:
+        self.transform, self.size = transform, _two(preprocessing["size"])
+        self._as_is = self.size[0] == self.size[1] and preprocessing["resize_mode"] != "longest"
+        self._mean = torch.tensor(preprocessing["mean"])[:, None, None]
+        self._std = torch.tensor(preprocessing["std"])[:, None, None]
+
+    def __call__(self, picture: NDArray[np.uint8]) -> Tensor:
+        if self._as_is and picture.shape[:2] == self.size:  # the transform would neither resize nor crop: same bytes, quicker
+            return (torch.tensor(picture).permute(2, 0, 1).contiguous().float() / 255).sub_(self._mean).div_(self._std)
+        from PIL import Image
+
+        return self.transform(Image.fromarray(picture))
+
+
 class OpenClipEncoder(Encoder):
     """An open_clip model in evaluation mode, with its tokenizer and its preparation of pictures (``PreprocessCfg`` fields)."""
 
@@ -39,10 +56,7 @@ class OpenClipEncoder(Encoder):
         self.size: tuple[int, int] = _two(preprocessing["size"])
         self.gflops = cost.gflops(model.visual, self.size)
         self.parameters = cost.parameters(model)
-        self._transform = image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
-        self._as_is = self.size[0] == self.size[1] and preprocessing["resize_mode"] != "longest"
-        self._mean = torch.tensor(preprocessing["mean"])[:, None, None]
-        self._std = torch.tensor(preprocessing["std"])[:, None, None]
+        self._prepare = Preparation(image_transform_v2(PreprocessCfg(**preprocessing), is_train=False), preprocessing)
         self._format = torch.contiguous_format
         if type(model.visual).__name__ == "ModifiedResNet":  # a quarter faster; a ViT would be slower
             self._format = torch.channels_last
@@ -51,12 +65,10 @@ class OpenClipEncoder(Encoder):
         self._shares: bool | None = None
 
     def preprocess(self, picture: NDArray[np.uint8]) -> Tensor:
-        if self._as_is and picture.shape[:2] == self.size:  # the transform would neither resize nor crop: same bytes, quicker
-            return (torch.tensor(picture).permute(2, 0, 1).contiguous().float() / 255).sub_(self._mean).div_(self._std)
-        from PIL import Image
+        return self._prepare(picture)
 
-        prepared: Tensor = self._transform(Image.fromarray(picture))
-        return prepared
+    def preparation(self) -> Preparation:
+        return self._prepare
 
     def images(self, batch: Tensor) -> Tensor:
         batch = batch.to(self.device, _DTYPES[self.precision]).contiguous(memory_format=self._format)

@@ -22,7 +22,7 @@ VERBS = {
     "show": "print everything known about one of them",
     "evaluate": "strategies on a prediction archive: no images, no weights",
     "import": "check a prediction archive and keep it under a name",
-    "export": "write a prediction archive from a task",
+    "export": "write a task as a prediction archive, or as a webdataset that CLIP_benchmark reads",
     "new": "write a distribution to start from: a strategy of your own",
     "check-task": "look for what is wrong with a data set before it costs hours",
     "fetch": "download data sets ahead, so that --offline can do without a network",
@@ -30,6 +30,7 @@ VERBS = {
     "report": "write one HTML page about results: to look at, to show, to send",
     "check": "hold results against a baseline: exit 1 if something got worse",
     "bless": "make results the new baseline, with the reason why",
+    "clip-benchmark": "CLIP_benchmark's own command, with our ensembles, tasks and corruptions in it",
     "doctor": "find what would keep a run from working, and say the cure",
 }
 ALIASES = {"eval": "run", "leaderboard": "board", "list": "ls", "validate": "check-task"}
@@ -45,7 +46,8 @@ def _flags_with_dashes(words: Sequence[str]) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}} {summary}" for verb, summary in VERBS.items())
     parser = argparse.ArgumentParser(
         prog="ensemble-bench",
         usage="ensemble-bench VERB [options]",
@@ -78,7 +80,8 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     module.arguments(parser)
-    options = parser.parse_args(_flags_with_dashes(rest))
+    verbatim = getattr(module, "VERBATIM", False)  # somebody else's flags, underscores included
+    options = parser.parse_args(rest if verbatim else _flags_with_dashes(rest))
     options.main = module.main
     return options
 

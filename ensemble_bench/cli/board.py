@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ensemble_bench.report import BOARD_FORMS, BY, FORMS
 
@@ -15,10 +15,26 @@ if TYPE_CHECKING:
 
 AGAINST = "best-single"  # what the arrows of a LaTeX table compare with
 
+HOST = "clip-benchmark"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", help="results folder (option -o of 'run')")
-    parser.add_argument("--format", choices=BOARD_FORMS, default="table", help="default: table, for a terminal (text = table)")
+    parser.add_argument(
+        "--format",
+        choices=(*BOARD_FORMS, HOST),
+        default="table",
+        help="default: table, for a terminal (text = table); clip-benchmark writes its JSON files into the folder -o",
+    )
+    parser.add_argument(
+        "--from",
+        dest="hosts",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="results of CLIP_benchmark, JSON (or a folder of it) or CSV: rows of single backbones",
+    )
     parser.add_argument("--by", choices=BY, default="strategy", help="what a line of a table is; default: strategy")
     parser.add_argument("--condition", metavar="NAME", help="only this one: clean, SUITE:CORRUPTION:SEVERITY, mean(SUITE), ...")
     parser.add_argument(
@@ -39,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reference", action="store_true", help="single backbones beside published zero-shot accuracies")
     parser.add_argument("--strategy", metavar="NAME", help="only this strategy; --format model-index needs one")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of --format json and exit")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of printing")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file (or folder) instead of printing")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -49,13 +65,13 @@ def main(options: argparse.Namespace) -> int:
     if options.schema:
         put(report.schema(), options)
         return 0
-    if not options.folders:
-        raise BadOption("a board needs results: give at least one folder that 'run' wrote to.")
+    if not options.folders and not options.hosts:
+        raise BadOption("a board needs results: give at least one folder that 'run' wrote to, or --from FILE.")
     asked = [name for name in ("compare", "standings", "history", "reference") if getattr(options, name)]
     if len(asked) > 1:
         raise BadOption(f"--{asked[0]} and --{asked[1]} print tables of their own: give one of them.")
-    if asked and BOARD_FORMS[options.format] not in FORMS.values():
-        raise BadOption(f"--{asked[0]} can be written as {', '.join(FORMS)}, not as {options.format!r}.")
+    if asked and (options.format not in FORMS or options.hosts):
+        raise BadOption(f"--{asked[0]} is of results folders and can be written as {', '.join(FORMS)}.")
     if asked and (options.mce is not None or options.by != "strategy" or options.strategy is not None):
         raise BadOption(f"--{asked[0]} prints a table of its own: leave --by, --mce and --strategy out.")
 
@@ -63,10 +79,12 @@ def main(options: argparse.Namespace) -> int:
     from ensemble_bench.records import Results
 
     results = [Results(folder, must_exist=True) for folder in options.folders]
+    if options.format == HOST:
+        return _written(results, options)
     if options.history:
         put(_history(results, options), options)
         return 0
-    caption = leaderboard.caption(results)
+    caption = leaderboard.caption(results) if results else ""
     own = {"compare": _compared, "standings": _standings, "reference": _referenced}
     made = own[asked[0]] if asked else _board
     put(made(results, options, caption), options)
@@ -121,7 +139,9 @@ def _board(results: Sequence[Results], options: argparse.Namespace, caption: str
     from ensemble_bench.errors import BadOption
     from ensemble_bench.registry import near
 
-    rows = leaderboard.rows(results, mce=options.mce)
+    rows = leaderboard.rows(results, mce=options.mce) if results else []
+    if options.hosts:
+        rows = _beside(rows, _imported(options))
     if options.condition is not None:
         names = list(dict.fromkeys(row["condition"] for row in rows))
         if options.condition not in names:
@@ -166,6 +186,55 @@ def put(text: str, options: argparse.Namespace) -> None:
         from ensemble_bench.errors import BadOption
 
         raise BadOption(f"{options.output} cannot be written: {error.strerror}.") from None
+
+
+def _written(results: list[Results], options: argparse.Namespace) -> int:
+    """Write the results as files of CLIP_benchmark's into a folder."""
+    from ensemble_bench.errors import BadOption
+    from ensemble_bench.host.results import written
+
+    if options.output is None or options.hosts or options.condition or options.mce:
+        raise BadOption(f"--format {HOST} wants results folders and -o FOLDER, and nothing else.")
+    made, left_out = written(results, options.output)
+    print(f"{options.output}: {len(made)} files")
+    for line in left_out:
+        print(f"ensemble-bench: left out: {line}", file=sys.stderr)
+    return 0
+
+
+def _beside(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Our rows and those of others, which have no means of their own there: they may be of other tasks."""
+    from ensemble_bench.errors import BadRecord
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in ("strategy", "task", "metric", "condition", "shots"))
+
+    held = {key(row): row["value"] for row in rows}
+    found = [*rows]
+    for row in others if held else ():
+        if row["task"].startswith("mean("):
+            continue
+        if key(row) not in held:
+            found.append(row)
+        elif held[key(row)] != row["value"]:
+            raise BadRecord(
+                f"{row['metric']} of {row['strategy']} on {row['task']} is {held[key(row)]} in these results and "
+                f"{row['value']} in the files of --from: show them one by one."
+            )
+    return found if held else others
+
+
+def _imported(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rows of CLIP_benchmark's files; a table has no place for those of tasks without an accuracy, which are named."""
+    from ensemble_bench.host.results import rows
+
+    found = rows(options.hosts)
+    if FORMS.get(options.format) not in ("table", "markdown"):
+        return found
+    shown = {row["task"] for row in found if row["metric"] == "acc1"}
+    if others := sorted({row["task"] for row in found} - shown):
+        print(f"ensemble-bench: no acc1, so not in this table: {', '.join(others)}", file=sys.stderr)
+    return [row for row in found if row["task"] in shown]
 
 
 def show(text: str, table: bool) -> None:

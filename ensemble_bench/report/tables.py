@@ -164,9 +164,13 @@ class _Board:
         return Block(self._title(self.head), header, tuple(groups))
 
     def _title(self, task: str) -> str:
-        images = max((row["n"] for row in self.rows if row["task"] == task), default=0)
         name = what(task)
-        return f"{name[0].upper() + name[1:] if _over_tasks(task) else name}: {images:,} images{self.marks}"
+        return f"{name[0].upper() + name[1:] if _over_tasks(task) else name}: {self._images(task)} images{self.marks}"
+
+    def _images(self, task: str) -> str:
+        """How many there are, or that it is not known: another program's results do not say it."""
+        known = [row["n"] for row in self.rows if row["task"] == task and row["n"] is not None]
+        return f"{max(known):,}" if known else "?"
 
     def per_task(self) -> list[Block]:
         """Accuracy of every strategy on every task; nothing where there is one task only."""
@@ -185,7 +189,7 @@ class _Board:
             )
             for heading, lines in self.groups.items()
         ]
-        images = (f"{max(row['n'] for row in self.rows if row['task'] == task)}" for task in columns)
+        images = (self._images(task).replace(",", "") for task in columns)
         groups.append(("size", (("images", *images),)))
         header = ("strategy", *(task if _over_tasks(task) else task.removeprefix(prefix) for task in columns))
         return [Block(f"acc1 % per task{f' of {prefix[:-1]}' if prefix else ''}{self.marks}", header, tuple(groups))]
@@ -196,10 +200,7 @@ class _Board:
         lines = lines or [line for lines in self.groups.values() for line in lines]
         budget = {line: heading for heading, lines in self.groups.items() for line in lines}
         tasks = [*self.means, *self.tasks]
-        made = [
-            (task, f"{max(row['n'] for row in self.rows if row['task'] == task):,}", *(self._cells(lines, task)))
-            for task in tasks
-        ]
+        made = [(task, self._images(task), *(self._cells(lines, task))) for task in tasks]
         header = ("task", "images", *("\n".join(_broken(line[0], _short(budget[line]))) for line in lines))
         split = len(self.means)
         groups = (("", tuple(made[:split])), ("", tuple(made[split:])))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ensemble_bench.errors import BadPlugin
 from ensemble_bench.strategies import registry
@@ -25,6 +27,14 @@ def named(text: str) -> Strategy:
     if inspect.isabstract(kind):
         raise BadPlugin(f"the strategy {name!r} ({registry.row(name).target}) does not define predict.")
     return built(kind, given, name)
+
+
+def refitted(text: str, learnt: Mapping[str, Any]) -> Strategy:
+    """The strategy that ``text`` names with the state that an earlier fit learnt."""
+    strategy = named(text)
+    for key, value in learnt.items():
+        setattr(strategy, key, value)
+    return strategy
 
 
 def _source(kind: type) -> bytes:

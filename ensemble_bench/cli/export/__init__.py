@@ -7,6 +7,7 @@ import importlib
 
 # Each kind is a module here with the same name, that has ``arguments`` and ``main`` as a verb has.
 KINDS = {
+    "task": "a task as a webdataset that CLIP_benchmark reads without us",
     "archive": "the scores of a pool on a task, as a prediction archive",
 }
 
