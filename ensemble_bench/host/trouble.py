@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ensemble_bench import errors
 from ensemble_bench.errors import BadData, BenchError, Lacking
 
 CODE = frozenset({"pkl", "pickle", "pyd", "pth"})  # members that its reader would execute
-_WORKER = "in DataLoader worker process"
+_READER = f"{os.sep}webdataset{os.sep}"
+_HERE = Path(errors.__file__).parent
+_CAUSE = "The above exception was the direct cause of the following exception"
+_OURS = re.compile(rf"^(?:{re.escape(errors.__name__)}\.)(\w+): (.+)$", re.M)
 
 
 def told(error: Exception, dataset: str) -> BenchError | None:
     """The sentence for a user where an error is theirs to mend; None where it is not.
 
-    An error from a worker process comes as its whole traceback; what counts is its last line.
+    An error from a worker process comes as the text of its traceback, in which ours are looked for, then those of the reader
+    of webdatasets, of which the first cause counts.
     """
-    text = str(error)
-    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), type(error).__name__)
-    from_worker = _WORKER in text
-    if isinstance(error, BenchError):
-        sentence = _bare(last) if from_worker else text
-        return type(error)(f"{dataset}: {sentence}" if isinstance(error, (BadData, Lacking)) else sentence)
-    where = text if from_worker else "".join(traceback.format_tb(error.__traceback__))
-    if f"{os.sep}webdataset{os.sep}" not in where:
+    text = "".join(traceback.format_exception(error))
+    inside = _OURS.search(str(error))  # ours, from a worker
+    kind, sentence = (type(error), str(error)) if isinstance(error, BenchError) else (None, "")
+    if inside:
+        kind, sentence = getattr(errors, inside[1], BadData), inside[2]
+    if kind is not None:
+        return kind(f"{dataset}: {sentence}" if issubclass(kind, (BadData, Lacking)) else sentence)
+    first = text.partition(_CAUSE)[0]
+    frames = re.findall(r'File "(.+?)", line', first)
+    if _READER not in text or (frames and Path(frames[-1]).is_relative_to(_HERE)):  # a mistake of ours keeps its traceback
         return None
-    for kind in vars(errors):
-        if from_worker and f"errors.{kind}: " in text:
-            last = text.partition(f"errors.{kind}: ")[2].partition("\n")[0]
-            return BadData(f"{dataset}: {last}")
-    return BadData(f"{dataset}: {last.rstrip('.')}: make or fetch that webdataset again.")
-
-
-def _bare(line: str) -> str:
-    """The sentence without the name of its class."""
-    kind, colon, sentence = line.partition(": ")
-    return sentence if colon and "." in kind and " " not in kind else line
+    cause = first.strip().splitlines()[-1]
+    reason = re.sub(r" <_io\.\w+.*?>", "", re.sub(r"^[\w.]+: ", "", cause)).strip(". ")
+    return BadData(f"{dataset}: {reason}: make or fetch that webdataset again.")
 
 
 def without_code(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
