@@ -60,9 +60,7 @@ class Cube:
     (float64 [b]) is what one image costs in each backbone. Of a ``rough`` cube, posteriors are taken in single precision.
     """
 
-    _scratch: Tensor | None = (
-        None  # where probabilities may be put, flat: asking the system for memory takes half as long again
-    )
+    _scratch: Tensor | None = None  # where probabilities may be put, flat: new memory takes half as long again
 
     def __init__(
         self,

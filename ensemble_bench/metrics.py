@@ -178,7 +178,8 @@ def _count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     _, c = mask.shape
     if c % 8 or c > 8 * 255 or not mask.flags.c_contiguous:
         return np.asarray(np.count_nonzero(mask, axis=1))
-    return mask.view(np.uint64).sum(1, keepdims=True).view(np.uint8).sum(1, dtype=np.int64)
+    counts: NDArray[np.int64] = mask.view(np.uint64).sum(1, keepdims=True).view(np.uint8).sum(1, dtype=np.int64)
+    return counts
 
 
 def _where(mask: NDArray[np.bool_]) -> Tensor:

@@ -560,7 +560,7 @@ def test_what_is_imported_is_found_by_name(
     assert sorted(entry.name for entry in store.iterdir()) == ["my-clips"]
     with pytest.raises(BadArchive, match=r"there is already an archive 'my-clips': take another name, or remove .*my-clips"):
         archive.keep(path, "my-clips")
-    with pytest.raises(UnknownName, match="'my-clip'. Did you mean my-clips"):
+    with pytest.raises(UnknownName, match=r"'my-clip'\. Did you mean my-clips"):
         archive.find("my-clip")
     for name in ("../up", "Mine", "", "a/b"):
         with pytest.raises(BadArchive, match="lower case letters, digits and hyphens"):

@@ -58,7 +58,7 @@ def theirs(folder: Path, **changes: Any) -> Path:
 def test_the_six_keys_and_one_more(ours: Results, written: Path) -> None:
     rows = {tuple(row[k] for k in ("task", "condition", "strategy", "metric")): row for row in leaderboard.rows([ours])}
     for path in written.iterdir():
-        entry = json.loads(path.read_text(), parse_constant=lambda text: pytest.fail(f"{path}: {text}"))
+        entry = json.loads(path.read_text(), parse_constant=pytest.fail)
         assert set(entry) == {*results.KEYS, "ensemble_bench"}
         own = entry["ensemble_bench"]
         assert all(math.isfinite(value) for value in entry["metrics"].values())
@@ -152,7 +152,8 @@ def test_the_verb_writes(ours: Results, tmp_path: Path, capsys: pytest.CaptureFi
             "acc1 must be a number, not '1'",
         ),
         (
-            '{"dataset": "x", "model": "m", "pretrained": "p", "task": "t", "language": "en", "metrics": {}, "ensemble_bench": {}}',
+            '{"dataset": "x", "model": "m", "pretrained": "p", "task": "t", "language": "en", "metrics": {}, '
+            '"ensemble_bench": {}}',
             "was not written by this version",
         ),
     ],

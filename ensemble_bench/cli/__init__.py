@@ -8,6 +8,7 @@ import keyword
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from ensemble_bench.errors import BenchError
 
@@ -60,6 +61,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _module(verb: str) -> Any:
+    name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
+    return importlib.import_module(f"ensemble_bench.cli.{name}")
+
+
+def parser_of(verb: str, formatter: Any = argparse.RawDescriptionHelpFormatter) -> argparse.ArgumentParser:
+    """The parser of one verb; ``formatter`` makes its help."""
+    module = _module(verb)
+    parser = argparse.ArgumentParser(
+        prog=f"ensemble-bench {verb}", description=module.__doc__, formatter_class=formatter, allow_abbrev=False
+    )
+    module.arguments(parser)
+    return parser
+
+
 def parsed(words: Sequence[str]) -> argparse.Namespace:
     """The options of one call; ``verb`` says which module's ``main`` is meant."""
     verb, rest = words[0], list(words[1:])
@@ -71,17 +87,9 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
         from ensemble_bench.registry import near
 
         raise UnknownName(f"there is no verb {verb!r}.{near(verb, [*VERBS, *ALIASES])}")
-    name = f"{verb}_" if keyword.iskeyword(verb) else verb.replace("-", "_")
-    module = importlib.import_module(f"ensemble_bench.cli.{name}")
-    parser = argparse.ArgumentParser(
-        prog=f"ensemble-bench {verb}",
-        description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    module.arguments(parser)
+    module = _module(verb)
     verbatim = getattr(module, "VERBATIM", False)  # somebody else's flags, underscores included
-    options = parser.parse_args(rest if verbatim else _flags_with_dashes(rest))
+    options = parser_of(verb).parse_args(rest if verbatim else _flags_with_dashes(rest))
     options.main = module.main
     return options
 
