@@ -239,6 +239,15 @@ def test_agreement_says_nothing_of_two_and_less_than_chance_counts_nothing() -> 
         named("dawid-skene:prior=0")
 
 
+def test_settled_on_the_whole_it_answers_any_part() -> None:
+    decisions, _ = simulated([0.9, 0.7, 0.5], 200, 4)
+    query = ballot(decisions, 4)
+    whole, settled = named("dawid-skene").predict(query), DawidSkene().settled(query)
+    assert torch.equal(torch.cat([settled.predict(part) for part in query.chunks(7)]), whole)
+    parts = torch.cat([DawidSkene().predict(part) for part in query.chunks(7)])
+    assert not torch.allclose(parts, whole, atol=0.1)  # which is why it wants the whole
+
+
 def test_it_weighs_probabilities_by_their_decisions_only(query: Cube) -> None:
     near(named("dawid-skene").predict(query), named("dawid-skene").predict(poorer(query, "decisions")))
 

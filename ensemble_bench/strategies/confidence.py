@@ -13,19 +13,14 @@ from ensemble_bench.metrics import confidences, posteriors
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.single import ballots
 
-ROUNDING = 1e-12
 
-
-def picked(worth: Tensor, probabilities: Tensor) -> Tensor:
-    """For each sample the row of [b, s, c] of the backbone worth most; those equal up to rounding share by their mean."""
-    chosen = (worth >= worth.amax(0) - ROUNDING).to(probabilities)
-    return torch.einsum("bs,bsc->sc", chosen / chosen.sum(0), probabilities)
+ROUNDING = 1e-12  # a sum over classes in another order differs by as much, and on some processors by nothing
 
 
 def most_confident(probabilities: Tensor, top: Tensor | None = None) -> Tensor:
     """Of [b, s, c], for each sample the row with the highest maximum, [s, c]; those equal up to rounding share by their mean.
 
-    ``top`` [b, s] are the maxima where they are known more precisely.
+    ``top`` [b, s] are the maxima where they are known more precisely, or another reason to choose.
     """
     top = probabilities.amax(-1) if top is None else top
     chosen = top >= top.amax(0) - ROUNDING

@@ -91,9 +91,22 @@ class DawidSkene(Strategy):
         query = query.by_backbone()
         return log_odds(accuracies(query.decisions, len(query.classes), self.prior, self.rounds), len(query.classes))
 
+    def settled(self, query: Cube) -> Strategy:
+        return _Settled(self.prior, self.rounds, worth=tuple(self.weights(query).tolist()))
+
     def predict(self, query: Cube) -> Tensor:
         query = query.by_backbone()
         decisions, weights = query.decisions, self.weights(query)
         scores = torch.zeros(len(query), len(query.classes), dtype=torch.float64)
         cast = weights.unsqueeze(1) * (decisions >= 0)
         return scores.scatter_add_(1, decisions.clamp_min(0).T, cast.T)
+
+
+@dataclass(eq=False)
+class _Settled(DawidSkene):
+    """The vote with weights that a whole query has given."""
+
+    worth: tuple[float, ...] = ()
+
+    def weights(self, query: Cube) -> Tensor:
+        return torch.tensor(self.worth, dtype=torch.float64)

@@ -15,7 +15,7 @@ from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadOption
 from ensemble_bench.metrics import posteriors
 from ensemble_bench.strategies.base import Strategy
-from ensemble_bench.strategies.confidence import picked
+from ensemble_bench.strategies.confidence import most_confident
 from ensemble_bench.strategies.cues import cues
 from ensemble_bench.strategies.evidence import evidence
 
@@ -76,5 +76,5 @@ class Router(Strategy):
         return design(query.only(self.backbones_)) @ self.coefficient_
 
     def predict(self, query: Cube) -> Tensor:
-        scores = picked(self.worth(query), posteriors(query.only(self.backbones_)))
+        scores = most_confident(posteriors(query.only(self.backbones_)), self.worth(query))
         return scores / scores.sum(-1, keepdim=True)
