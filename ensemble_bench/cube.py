@@ -13,7 +13,7 @@ from ensemble_bench.errors import BadCube, Lacking
 
 NEEDS = ("decisions", "confidence", "probabilities", "logits", "features")
 _AT_ONCE = 1 << 22  # scores of a lazy cube that are in memory while its decisions are made
-_SHARED = ("logits", "probabilities", "log_probabilities", "decisions", "confidence", "features", "extent")
+_SHARED = ("logits", "probabilities", "log_probabilities", "decisions", "confidence", "features", "extent", "_scratch")
 
 
 class OnDisk(Protocol):
@@ -33,8 +33,11 @@ class OnDisk(Protocol):
     def only(self, places: Sequence[int]) -> OnDisk:
         """The backbones at these places, in that order; nothing is read."""
 
-    def scores(self, buffer: Tensor | None = None) -> Tensor:
-        """All of them, [b, s, c], read now and checked; into ``buffer`` (flat, at least as long) where one is given."""
+    def scores(self, buffer: Tensor | None = None) -> tuple[Tensor, float]:
+        """All of them, [b, s, c], and the largest absolute value, read now and checked.
+
+        They are put into ``buffer`` (flat, at least as long) where one is given.
+        """
 
     def features(self) -> tuple[Tensor, ...]:
         """One float32 [s, d_b] per backbone, read now and checked."""
@@ -56,6 +59,8 @@ class Cube:
     unit-length class embeddings times the logit scale. ``labels`` (int64 [s]) are absent from a blind cube. ``gflops``
     (float64 [b]) is what one image costs in each backbone. Of a ``rough`` cube, posteriors are taken in single precision.
     """
+
+    _scratch: Tensor | None = None  # where probabilities may be put, flat: asking the system for memory takes half as long again
 
     def __init__(
         self,
@@ -182,7 +187,7 @@ class Cube:
         if self._logits is not None:
             return self._logits
         if self._on_disk is not None and self._on_disk.form == "logits":
-            return self._on_disk.scores()
+            return self._on_disk.scores()[0]
         if self._heads is None or self._features is None:
             raise self._lacks("logits")
         unit = [torch.nn.functional.normalize(feature, dim=1) for feature in self._features]
@@ -197,8 +202,10 @@ class Cube:
             raise self._lacks("probabilities")
         if "logits" not in self.has:
             assert self._on_disk is not None
-            return self._on_disk.scores()
-        return self.logits.softmax(-1)
+            return self._on_disk.scores()[0]
+        if self._scratch is None or self._scratch.dtype != self.logits.dtype:
+            return self.logits.softmax(-1)
+        return torch.softmax(self.logits, -1, out=self._scratch[: self.logits.numel()].view(self.shape))
 
     @cached_property
     def log_probabilities(self) -> Tensor:
@@ -282,7 +289,11 @@ class Cube:
     def _dense(self, buffer: Tensor | None) -> Cube:
         if self._on_disk is None:
             return self._with(logits=self.logits, heads=None)
-        return self._with(**{self._on_disk.form: self._on_disk.scores(buffer)})
+        scores, largest = self._on_disk.scores(buffer)
+        made = self._with(**{self._on_disk.form: scores})
+        if self._on_disk.form == "logits":
+            made.extent = max(1.0, largest)
+        return made
 
     def _sharing(self, other: Cube) -> Cube:
         """The other cube, with what has been computed here and is the same there."""
@@ -407,6 +418,7 @@ class Cube:
         pass in which nothing of a chunk is kept.
         """
         buffer: Tensor | None = None
+        scratch = torch.empty(min(size, len(self)) * len(self.backbones) * len(self.classes)) if reuse else None
         for start in range(0, len(self), size):
             part = self.take(range(start, min(start + size, len(self))))
             if part._lazy and part._on_disk is not None:
@@ -414,4 +426,5 @@ class Cube:
                 if reuse and buffer is None:
                     whole = part._logits if part._logits is not None else part._probabilities
                     buffer = None if whole is None else whole.view(-1)
+            part._scratch = scratch
             yield part

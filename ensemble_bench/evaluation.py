@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +21,7 @@ from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.spelling import parsed
 
 WHOLE = 1 << 24  # scores [b, s, c] of a query that is worked on in one piece
-PIECE = 1 << 20  # scores in a piece of a longer one: small enough to stay in the processor's cache
+PIECE = 3 << 21  # scores in a piece of a longer one, 24 MB: so many that the steps of a piece are worth their calls
 
 
 @dataclass(frozen=True)
@@ -152,17 +152,24 @@ def _scores(asked: Asked, seen: Cube) -> Tensor:
     return scores
 
 
-def _swept(asked: Sequence[Asked], query: Cube, size: int, advance: Advance) -> tuple[list[Answer | Exception], Cube]:
+def _swept(
+    asked: Sequence[Asked], query: Cube, size: int, advance: Advance, *, lazily: bool = False
+) -> tuple[list[Answer | Exception], Cube]:
     """Answers of several strategies from one pass over the query in pieces of ``size``, and the query with its decisions.
 
-    One piece is exact; several are rough where that changes no answer.
+    One piece is exact; several are rough where that changes no answer. ``lazily``, only the scores that are asked for are read.
     """
     several = len(query) > size
     found = [_Columns(len(query)) for _ in asked]
     failed: dict[int, Exception] = {}
     decisions = _Columns(len(query))
     start = 0
-    for cube in query.chunks(size, reuse=True) if several else [query]:
+    pieces: Iterable[Cube] = [query]
+    if several and lazily:
+        pieces = (query.take(range(start, min(start + size, len(query)))) for start in range(0, len(query), size))
+    elif several:
+        pieces = query.chunks(size, reuse=True)
+    for cube in pieces:
         piece = _Piece(cube, several)
         if several:
             decisions.put(start, {"decisions": piece.cube.decisions.T})
@@ -229,7 +236,7 @@ def said(asked: Sequence[Asked], query: Cube, advance: Advance = lambda units: N
         else:
             settled[place] = replace(one, strategy=strategy)
     if settled:
-        found, query = _swept(list(settled.values()), query, size, lambda units: None)
+        found, query = _swept(list(settled.values()), query, size, lambda units: None, lazily=True)
         for place, answer in zip(settled, found, strict=True):
             labels = s if asked[place].oracle else asked[place].labels
             answers[place] = answer if isinstance(answer, Exception) else replace(answer, labels=labels)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ensemble_bench import cache, fewshot
 from ensemble_bench.archive import arrays, table, written
 from ensemble_bench.archive.arrays import Column, Given, Held
-from ensemble_bench.archive.disk import Scores, bad, whole
+from ensemble_bench.archive.disk import Scores, bad, ends, whole
 from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadArchive, BenchError, UnknownName
 from ensemble_bench.registry import near
@@ -312,7 +312,7 @@ class _Reader:
             made["on_disk"] = Scores(form, scores, names, np.array(text["ids"]), tuple(order), samples, tuple(parts))
             return made
         read = whole(form, scores.read())
-        if found := bad(form, read):
+        if found := bad(form, read, *ends(read)):
             reason, place, row = found
             raise self._bad(f"{form} {reason}, as those of {text['backbones'][place]} on {text['ids'][row]!r}.")
         made[form] = read[list(order)]

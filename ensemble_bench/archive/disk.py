@@ -48,7 +48,7 @@ class Scores:
         for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(self.samples)], strict=True):
             yield first, last, int(self.samples[first])
 
-    def scores(self, buffer: Tensor | None = None) -> Tensor:
+    def scores(self, buffer: Tensor | None = None) -> tuple[Tensor, float]:
         _, s, c = self.held.shape
         shape = (len(self.places), len(self.samples), c)
         kind = torch.float64 if self.form == "probabilities" and self.held.dtype.itemsize == 8 else torch.float32
@@ -59,14 +59,12 @@ class Scores:
             for number, place in enumerate(self.places):
                 for first, last, row in self._runs():
                     self.held.rows(stream, place * s + row, array[number, first:last])
-        self._check(out)
-        return out
-
-    def _check(self, scores: Tensor) -> None:
-        if found := bad(self.form, scores):
+        low, high = ends(out)
+        if found := bad(self.form, out, low, high):
             reason, place, row = found
             name, sample = self.backbones[self.places[place]], self.ids[self.samples[row]]
             raise BadArchive(f"{self.held.file}: {self.form} {reason}, as those of {name} on {str(sample)!r}.")
+        return out, max(abs(low), abs(high))
 
     def features(self) -> tuple[Tensor, ...]:
         found = []
@@ -82,16 +80,24 @@ class Scores:
         return tuple(found)
 
 
-def bad(form: str, scores: Tensor) -> tuple[str, int, int] | None:
-    """What is wrong with logits or probabilities [b, s, c], and with those of which backbone and sample; None if nothing."""
+def ends(scores: Tensor) -> tuple[float, float]:
+    """The lowest and the highest value; NaN if there is one, 0 if there are no values."""
     if not scores.numel():
-        return None
-    low, high = (float(end) for end in scores.aminmax())
+        return 0.0, 0.0
+    low, high = scores.aminmax()
+    return float(low), float(high)
+
+
+def bad(form: str, scores: Tensor, low: float, high: float) -> tuple[str, int, int] | None:
+    """What is wrong with logits or probabilities [b, s, c], and with those of which backbone and sample; None if nothing.
+
+    ``low`` and ``high`` are their ends.
+    """
     if not (low > -torch.inf and high < torch.inf):  # NaN is neither
         reason, wrong = "must be finite; some are NaN or infinite", ~scores.isfinite().all(-1)
     elif form == "probabilities" and (low < 0 or high > 1):
         reason, wrong = "must lie between 0 and 1; give logits as logits", ((scores < 0) | (scores > 1)).any(-1)
-    elif form == "probabilities" and float(scores.amax(-1).amin()) == 0:
+    elif form == "probabilities" and scores.numel() and float(scores.amax(-1).amin()) == 0:
         reason, wrong = "must not all be 0 for a sample", scores.amax(-1) == 0
     else:
         return None

@@ -38,12 +38,15 @@ class VoteTop3(Strategy):
     gives: ClassVar[str] = "votes"
 
     def predict(self, query: Cube) -> Tensor:
-        left = (query.logits if "logits" in query.has else query.probabilities).clone()
-        votes = left.new_zeros(left.shape[1:])
-        k = min(3, left.shape[-1] - 1)
-        for place in range(k):
-            first = best(left) if place else query.decisions
-            worth = torch.full_like(first, k - place if self.borda else 1, dtype=votes.dtype)
-            votes.scatter_add_(1, first.T, worth.T)
-            left.scatter_(-1, first.unsqueeze(-1), -torch.inf)
+        scores = query.logits if "logits" in query.has else query.probabilities
+        votes = scores.new_zeros(scores.shape[1:])
+        k = min(3, scores.shape[-1] - 1)
+        left = torch.empty_like(votes)
+        for own, first in zip(scores, query.decisions.unsqueeze(-1), strict=True):
+            left.copy_(own)
+            for place in range(k):
+                if place:
+                    left.scatter_(1, first, -torch.inf)
+                    first = best(left).unsqueeze(1)
+                votes.scatter_add_(1, first, votes.new_full(first.shape, k - place if self.borda else 1))
         return votes
