@@ -13,7 +13,6 @@ from ensemble_bench.metrics import confidences, posteriors
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.single import ballots
 
-
 ROUNDING = 1e-12  # a sum over classes in another order differs by as much, and on some processors by nothing
 
 
