@@ -60,7 +60,7 @@ NOT_APPLICABLE = {
 }
 
 
-def rows(results: Sequence[Results], *, mce: str | None = None) -> list[Row]:
+def rows(results: Sequence[Results], *, mce: str | None = None, suites: bool = True) -> list[Row]:
     """Board rows of the records of one or more folders, aggregated over draws, in an order that depends on nothing else.
 
     One row per (strategy, task, metric, condition, shots). ``value`` is the mean over draws of what the records say, or None
@@ -82,10 +82,11 @@ def rows(results: Sequence[Results], *, mce: str | None = None) -> list[Row]:
     and the metrics ``retained``, ``oracle_gap``, ``disagreement``, ``label_disagreement``, ``ce``, ``relative_ce``, ``mce``,
     ``relative_mce`` (against the backbone with the fewest GFLOPs, or ``mce``: its ``reason`` says which), ``mce_alexnet`` and
     ``relative_mce_alexnet`` (refused where it compares with nothing, unless ``mce`` is ``alexnet``). See docs/corruptions.md.
+    Without ``suites`` conditions are mere names, as in archives.
     """
     found = gathered(results)
     conditions = sorted({condition for _, _, condition in found}, key=lambda name: (name != CLEAN, name))
-    board = _Board(found, conditions, mce)
+    board = _Board(found, conditions, mce, suites)
     made = [board.measured(condition) for condition in conditions]
     made += [board.averaged(group) for group in board.sums.groups if group != CLEAN]
     return [row for _, block in sorted(made, key=lambda one: (one[0] != CLEAN, one[0])) for row in block]
@@ -162,9 +163,9 @@ def _suite(record: Record) -> Mapping[str, Any]:
 class _Board:
     """Rows of one condition after another, from records; what is added up over conditions grows meanwhile, clean first."""
 
-    def __init__(self, found: Found, conditions: Sequence[str], mce: str | None) -> None:
+    def __init__(self, found: Found, conditions: Sequence[str], mce: str | None, suites: bool) -> None:
         self.found = found
-        self.sums = Sums(conditions)
+        self.sums = Sums(conditions if suites else ())
         self.family = {line: records[0].family for (line, _, _), (_, records) in found.items()}
         self.lines = sorted(self.family, key=lambda line: (_place(self.family[line]), line[0].startswith(SINGLE), line))
         self.ends = {(line, name): _base(name, line, self.lines) for line in self.lines for name in GAPS}

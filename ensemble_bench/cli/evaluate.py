@@ -50,7 +50,7 @@ def main(options: argparse.Namespace) -> int:
     found = archive.find(options.archive)
     done = assessment.assessed(found, options.strategies, protocol, watched(options.quiet))
     order = {name: place for place, name in enumerate([archive.ALL, *found.conditions()])}
-    rows = sorted(leaderboard.rows([done.results]), key=lambda row: order.get(row["condition"], len(order)))
+    rows = sorted(leaderboard.rows([done.results], suites=False), key=lambda row: order[row["condition"]])
     show(report.text(rows, options.format, caption=_caption(found)), FORMS[options.format] == "table")
     for line in done.left_out:
         print(f"ensemble-bench: left out of the default: {line}.", file=sys.stderr)

@@ -13,7 +13,7 @@ from ensemble_bench.metrics import log_posteriors
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.single import alone, only_used
 
-AT_ONCE = 1024  # samples whose posteriors are in memory together
+_AT_ONCE = 1 << 20  # posteriors that are in memory together
 
 
 def best(cube: Cube) -> str:
@@ -24,7 +24,8 @@ def best(cube: Cube) -> str:
     if len(first) == 1 or "probabilities" not in cube.has:
         return first[0]
     cube = cube.only(first)
-    nll = torch.cat([_nll(part) for part in cube.chunks(AT_ONCE)], 1).sum(1).tolist()
+    size = max(1, _AT_ONCE // (len(first) * len(cube.classes)))
+    nll = torch.cat([_nll(part) for part in cube.chunks(size)], 1).sum(1).tolist()
     return first[min(range(len(first)), key=nll.__getitem__)]
 
 
