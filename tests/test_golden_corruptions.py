@@ -37,7 +37,11 @@ def photograph() -> Picture:
 
 
 def versions() -> dict[str, str | None]:
-    return {name: version for name, version in provenance.versions().items() if name in LIBRARIES}
+    """Versions of the libraries that make the pictures, and for what OpenCV chooses its code: the processor's features."""
+    import cv2
+
+    found = {name: version for name, version in provenance.versions().items() if name in LIBRARIES}
+    return {**found, "processor": cv2.getCPUFeaturesLine()}
 
 
 def seen(picture: Picture) -> dict[str, Any]:

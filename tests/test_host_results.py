@@ -30,7 +30,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Results:
         asked = Request(
             tasks=("mini/faces", "mini/counting"),
             strategies=STRATEGIES,
-            corruptions=("mini-c:pixelate:3",),
+            corruptions=("mini-c:fog:3",),
             draws=2,
             limit=24,
             output=folder / "run",
@@ -68,10 +68,10 @@ def test_the_six_keys_and_one_more(ours: Results, written: Path) -> None:
             assert value == rows[own["task"], own["condition"], own["strategy"], metric]["value"]
         assert own["limit"] == 24 and own["provenance"]["versions"]["torch"]
     entry = json.loads(
-        (written / "eb_mini_faces@mini-c_pixelate_3_mini_genetic_en_fewshot_classification_1shot.json").read_text()
+        (written / "eb_mini_faces@mini-c_fog_3_mini_genetic_en_fewshot_classification_1shot.json").read_text()
     )
     assert [entry[key] for key in results.KEYS if key != "metrics"] == [
-        "eb/mini/faces@mini-c:pixelate:3",
+        "eb/mini/faces@mini-c:fog:3",
         "genetic",
         "mini",
         "fewshot_classification",

@@ -115,6 +115,8 @@ def keep(path: Path, name: str) -> Path:
     """Import an archive: check it, and store it under a name in ``root()``."""
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise BadArchive(f"an archive cannot be called {name!r}: use lower case letters, digits and hyphens.")
+    if not path.exists():
+        raise BadArchive(f"{path} is not there: give a file or folder.")
     if (root() / name).exists():
         raise BadArchive(f"there is already an archive {name!r}: take another name, or remove {root() / name}.")
     write(read(path), root() / name)

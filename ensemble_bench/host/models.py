@@ -223,7 +223,7 @@ def seen(scores: Tensor, query: Cube) -> Tensor:
     value = (scores.sign() * scores.abs().log1p() * (size / ROOM)).gather(1, best).float()
     steps = torch.arange(value.shape[1])
     apart = (_steps(value) + steps).cummin(-1).values - steps
-    first = torch.empty_like(scores).scatter_(1, best, _values(apart).double() / 100)
+    first = torch.empty_like(scores, dtype=torch.float64).scatter_(1, best, _values(apart).double() / 100)
     slack = (1 - first.square().sum(-1, keepdim=True)).clamp_min(0).sqrt()
     return torch.cat([first, slack], dim=1)
 
