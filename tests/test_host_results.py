@@ -137,7 +137,7 @@ def test_the_verb_writes(ours: Results, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["board", str(ours.folder), "--format", "clip-benchmark"]) == 2
     assert "wants results folders and -o FOLDER" in capsys.readouterr().err
     assert main(["board"]) == 2
-    assert "there is nothing to show" in capsys.readouterr().err
+    assert "a board needs results" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

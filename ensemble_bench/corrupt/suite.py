@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ensemble_bench.pictures import Alter, Picture
 
 SEVERITIES = (1, 2, 3, 4, 5)
-KERNELS = 1  # goes up whenever a kernel of ours gives other bytes
+KERNELS = 2  # goes up whenever a kernel of ours gives other bytes
 ENGINES = {
     "native": "our kernels, randomness of our own",
     "identical": "our kernels, the random draws of imagecorruptions",
