@@ -67,9 +67,7 @@ def test_the_six_keys_and_one_more(ours: Results, written: Path) -> None:
         for metric, value in entry["metrics"].items():
             assert value == rows[own["task"], own["condition"], own["strategy"], metric]["value"]
         assert own["limit"] == 24 and own["provenance"]["versions"]["torch"]
-    entry = json.loads(
-        (written / "eb_mini_faces@mini-c_fog_3_mini_genetic_en_fewshot_classification_1shot.json").read_text()
-    )
+    entry = json.loads((written / "eb_mini_faces@mini-c_fog_3_mini_genetic_en_fewshot_classification_1shot.json").read_text())
     assert [entry[key] for key in results.KEYS if key != "metrics"] == [
         "eb/mini/faces@mini-c:fog:3",
         "genetic",

@@ -1,7 +1,7 @@
 """Write a small distribution to start from: a strategy of your own, its entry point, a test that runs the shipped checks.
 
-    ensemble-bench new strategy my-mean DIR
-    pip install -e DIR && pytest DIR && ensemble-bench run -s my-mean
+ensemble-bench new strategy my-mean DIR
+pip install -e DIR && pytest DIR && ensemble-bench run -s my-mean
 """
 
 from __future__ import annotations
