@@ -44,6 +44,7 @@ def main(options: argparse.Namespace) -> int:
         if not options.json:
             seen = " and ".join(f"{count:,} {split}" for split, count in report.images.items())
             looked = "names, labels and counts" if options.quick else f"{seen or 'no'} images"
+            looked = "nothing more" if any(finding.check == "source" for finding in report.findings) else looked
             print(f"{task.name}: {'fine' if report.fine else 'to be mended'}; {looked} looked at", flush=True)
             for finding in report.findings:
                 print(f"  {finding.severity}: {finding}")

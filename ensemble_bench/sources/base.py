@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +87,14 @@ class Source(ABC):
         if not isinstance(value, kind):
             raise BadCard(f"the card of {self.task.name}: 'source.{key}' must be {wanted}, not {value!r}.")
         return value
+
+    def place(self, key: str) -> Path:
+        """A folder that the card names, ``~`` and ``$NAME`` filled in. Raises BadData where there is none."""
+        path = Path(os.path.expandvars(str(self.option(key, str, "the path of a folder")))).expanduser()
+        if not path.is_dir():
+            cure = f"; 'source.{key}' of its card must name one that is there" if self.task.card_digest else ""
+            raise BadData(f"{self.task.name}: {path} is not a folder{cure}.")
+        return path
 
     def known(self, *keys: str) -> None:
         """Raise BadCard if the card's table ``source`` holds another key."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -44,13 +43,6 @@ class Folder(Source):
     def keys(self) -> tuple[str, ...]:
         """What the card's table ``source`` may hold."""
         return "root", "train", "test", "folders"
-
-    def place(self, key: str) -> Path:
-        """A folder that the card names."""
-        path = Path(os.path.expandvars(str(self.option(key, str, "the path of a folder")))).expanduser()
-        if not path.is_dir():
-            raise BadData(f"{self.task.name}: {path} is not a folder; 'source.{key}' of its card must name one that is there.")
-        return path
 
     @cached_property
     def root(self) -> Path:

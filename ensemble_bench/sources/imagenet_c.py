@@ -78,9 +78,9 @@ class ImagenetC(Folder):
 class _OnDisk(Source):
     """The samples of another source as they lie corrupted in one folder."""
 
-    def __init__(self, task: Task, clean: ImagenetC, place: Path) -> None:
+    def __init__(self, task: Task, clean: ImagenetC, where: Path) -> None:
         super().__init__(task)
-        self.clean, self.place = clean, place
+        self.clean, self.where = clean, where
         self._listed: dict[Path, dict[str, Path]] = {}
         self._contents: dict[tuple[str, ...], str] = {}
 
@@ -90,7 +90,7 @@ class _OnDisk(Source):
     def file(self, sample: str) -> Path | None:
         """The corrupted file of a sample: the same path below the folder, else the same class and name."""
         own = PurePosixPath(sample)
-        for folder in (self.place / own.parent, self.place / own.parent.name):
+        for folder in (self.where / own.parent, self.where / own.parent.name):
             if folder not in self._listed:
                 paths = sorted(folder.iterdir()) if folder.is_dir() else []
                 self._listed[folder] = {path.stem: path for path in paths if path.suffix.lower() in ENDINGS}
@@ -106,8 +106,8 @@ class _OnDisk(Source):
         classes = {PurePosixPath(sample).parent.name for sample in ids}
         whole = sorted(classes - {PurePosixPath(sample).parent.name for sample in ids if sample not in absent})
         if whole:
-            return f"{self.place} lacks {len(whole)} classes: {some(whole)} ({len(missing)} of {len(ids)} pictures)."
-        return f"{self.place} lacks {len(missing)} of {len(ids)} pictures: {some(missing)}."
+            return f"{self.where} lacks {len(whole)} classes: {some(whole)} ({len(missing)} of {len(ids)} pictures)."
+        return f"{self.where} lacks {len(missing)} of {len(ids)} pictures: {some(missing)}."
 
     def said(self, split: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
         wanted = tuple(self.clean.index(split).ids if ids is None else ids)
@@ -120,5 +120,5 @@ class _OnDisk(Source):
         for sample in ids:
             path = self.file(sample)
             if path is None:
-                raise BadData(f"{self.place} lacks {sample}.")
+                raise BadData(f"{self.where} lacks {sample}.")
             yield decoded(contents.read(Part(path)), str(path))

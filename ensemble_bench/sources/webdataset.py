@@ -56,13 +56,6 @@ class Webdataset(Source):
 
     # Where it is ------------------------------------------------------------------------------------------------------
 
-    def place(self, name: str) -> Path:
-        """A folder that the card names."""
-        path = Path(os.path.expandvars(str(self.option(name, str, "the path of a folder")))).expanduser()
-        if not path.is_dir():
-            raise BadData(f"{self.task.name}: {path} is not a folder; 'source.{name}' of its card must name one that is there.")
-        return path
-
     @cached_property
     def remote(self) -> Remote | None:
         """The server that the data set is on, or None where it is in a folder."""
