@@ -38,5 +38,5 @@ def test_the_card_of_the_readme_is_a_task(tmp_path: Path) -> None:
 def test_every_command_of_the_readme_is_one_of_ours() -> None:
     from ensemble_bench import cli
 
-    verbs = set(re.findall(r"^ensemble-bench (\w+)", README, re.M))
+    verbs = set(re.findall(r"^ensemble-bench ([\w-]+)", README, re.M))
     assert verbs and verbs <= {*cli.VERBS, *cli.ALIASES}
