@@ -11,7 +11,7 @@ from ensemble_bench import pictures, sources
 from ensemble_bench.condition import Condition
 from ensemble_bench.corrupt.suite import SEVERITIES, Suite
 from ensemble_bench.errors import BadOption
-from ensemble_bench.sources.base import Index
+from ensemble_bench.sources.base import Index, Source
 from ensemble_bench.task import Task
 
 if TYPE_CHECKING:
@@ -32,17 +32,18 @@ def _spread(index: Index, classes: int) -> list[str]:
     return rounds[:COLUMNS]
 
 
-def _rows(tasks: Sequence[Task]) -> list[tuple[str, Task, list[str]]]:
-    """Caption, task and sample ids of every row: the classes of one task, or one row a task."""
+def _rows(tasks: Sequence[Task]) -> list[tuple[str, Source, list[str]]]:
+    """Caption, source and sample ids of every row: the classes of one task, or one row a task."""
     rows = []
     for task in tasks:
-        index = sources.of(task).index("test")
+        source = sources.named(sources.of(task))
+        index, classes = source.index("test"), source.task.classes
         if len(tasks) > 1:
-            rows.append((task.name, task, _spread(index, len(task.classes))))
+            rows.append((task.name, source, _spread(index, len(classes))))
             continue
-        for place, name in enumerate(task.classes):
+        for place, name in enumerate(classes):
             own = [sample for sample, label in zip(index.ids, index.labels, strict=True) if label == place]
-            rows.append((name, task, own[:COLUMNS]))
+            rows.append((name, source, own[:COLUMNS]))
     return rows
 
 
@@ -53,11 +54,11 @@ def draw(tasks: Sequence[Task], path: Path) -> None:
     rows = _rows(tasks)
     canvas = Image.new("RGB", (_TEXT + COLUMNS * (SIDE + 2), len(rows) * (SIDE + 2)), "white")
     pen = ImageDraw.Draw(canvas)
-    for row, (caption, task, ids) in enumerate(rows):
+    for row, (caption, source, ids) in enumerate(rows):
         top = row * (SIDE + 2)
         for line, text in enumerate(textwrap.wrap(caption, 23)[:3]):
             pen.text((4, top + 18 + 12 * line), text, fill="black")
-        for column, picture in enumerate(sources.of(task).pictures("test", ids)):
+        for column, picture in enumerate(source.pictures("test", ids)):
             small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
             canvas.paste(small, (_TEXT + column * (SIDE + 2), top + 1))
     _save(canvas, path)

@@ -243,3 +243,10 @@ def test_nobody_learns_from_borrowed_examples_of_others(folder: Path) -> None:
     teachers = {task.name: [teacher.name for teacher in work._teachers(task)] for task in work.tasks}
     assert teachers["mine/shift"] == ["mine/other"], "the lender's train split is its own support already"
     assert teachers["mine/lender"] == ["mine/other"] and teachers["mine/other"] == ["mine/lender"]
+
+
+def test_a_sheet_of_a_task_whose_names_come_with_its_data(folder: Path) -> None:
+    path = folder / "sheet.png"
+    assert cli.main(["show", "task", "mine/shift", "--cards", str(folder / "cards"), "--sheet", str(path)]) == 0
+    assert path.stat().st_size > 1000
+    assert cli.main(["show", "task", "mine/far", "--cards", str(folder / "cards"), "--sheet", str(path)]) == 2

@@ -228,3 +228,15 @@ def test_every_class_that_downloads_is_called_rightly() -> None:
         assert (one.arguments("train"), one.arguments("test")) == (train, test)
     quirky = Torchvision(task("QMNIST", train={"what": "train"}, test={"what": "test"}))
     assert quirky.arguments("test") == {"what": "test"}
+
+
+def test_class_names_that_are_only_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LFWPeople has no ``classes``."""
+
+    class People:
+        class_to_idx = {"Zoe_A": 1, "Ann_B": 2, "Max_C": 0}
+
+    source = Torchvision(task("LFWPeople"))
+    monkeypatch.setattr(Torchvision, "dataset", lambda self, split: People())
+    found = source.names()
+    assert found is not None and found.classes == ("Max C", "Zoe A", "Ann B")

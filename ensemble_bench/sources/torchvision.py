@@ -117,7 +117,11 @@ class Torchvision(Source):
         return super().splits() or ("train", "test")
 
     def names(self) -> Names | None:
-        classes = getattr(self.dataset("test"), "classes", None) or getattr(self.dataset("test"), "categories", None)
+        data = self.dataset("test")
+        classes = getattr(data, "classes", None) or getattr(data, "categories", None)
+        if not classes:
+            numbered: Mapping[str, int] = getattr(data, "class_to_idx", None) or {}
+            classes = sorted(numbered, key=lambda name: numbered[name])
         if not classes:
             return None
         plain = [name[0] if isinstance(name, (tuple, list)) else name for name in classes]
