@@ -49,7 +49,8 @@ def find(kind: str, more: Iterable[Path] = ()) -> dict[str, Path]:
 
     ``more`` are folders of the user (``--cards``) that hold a sub-folder ``kind``.
     """
-    folders = [folder(kind), *_plugin_folders(kind)]
+    own = folder("tasks") / kind if kind == "collections" else folder(kind)  # collections of tasks lie with the tasks
+    folders = [own, *_plugin_folders(kind)]
     for place in more:
         if not place.is_dir():
             raise BadCard(f"{place} is not a folder: --cards wants one that holds {' or '.join(f'{k}/' for k in KINDS)}.")
@@ -60,6 +61,8 @@ def find(kind: str, more: Iterable[Path] = ()) -> dict[str, Path]:
     for place in folders:
         for path in sorted(place.rglob("*.toml")):
             name = path.relative_to(place).with_suffix("").as_posix()
+            if kind == "tasks" and place == own and name.startswith("collections/"):
+                continue
             if name in found:
                 raise BadCard(f"{path} and {found[name]} have the same name {name!r}: rename one of them.")
             found[name] = path

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TOP = {
     *("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tox.ini"),
-    *("ensemble_bench", "tasks", "collections", "corruptions", "results", "docs", "tests"),
+    *("ensemble_bench", "tasks", "corruptions", "results", "docs", "tests"),
     *(".ci", ".github", ".gitignore", ".pre-commit-config.yaml"),
 }
 TEXT = {".py", ".toml", ".md", ".ini", ".yaml", ".yml", ".json", ".sh", ".txt", ""}

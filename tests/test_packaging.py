@@ -43,7 +43,14 @@ def test_the_running_code_finds_them() -> None:
     checkout = PACKAGE.parent == ROOT
     for kind in KINDS:
         assert cards.folder(kind) == (ROOT / kind if checkout else PACKAGE / "_cards" / kind)
-        assert set(cards.find(kind)) >= {path.relative_to(ROOT / kind).with_suffix("").as_posix() for path in here(kind)}
+        assert set(cards.find(kind)) >= set(names(kind))
+    assert sorted(cards.find("collections")) == sorted(path.stem for path in (ROOT / "tasks" / "collections").iterdir())
+
+
+def names(kind: str) -> list[str]:
+    """Names of the checkout's cards of one kind, sorted; collections of tasks lie with the tasks and are none."""
+    found = (path.relative_to(ROOT / kind).with_suffix("").as_posix() for path in here(kind))
+    return sorted(name for name in found if not name.startswith("collections/"))
 
 
 def here(kind: str) -> list[Path]:
@@ -146,7 +153,8 @@ def test_the_wheel_finds_its_own_cards(unpacked: Path, tmp_path: Path) -> None:
     asked = "import json; from ensemble_bench import cards; print(json.dumps({k: list(cards.find(k)) for k in cards.KINDS}))"
     found = json.loads(command("-c", asked, folder=tmp_path, PYTHONPATH=str(unpacked)))
     for kind in KINDS:
-        assert sorted(found[kind]) == sorted(path.relative_to(ROOT / kind).with_suffix("").as_posix() for path in here(kind))
+        assert sorted(found[kind]) == names(kind)
+    assert "vtab" in found["collections"]
     where = command(
         "-c", "from ensemble_bench import cards; print(cards.folder('tasks'))", folder=tmp_path, PYTHONPATH=str(unpacked)
     )
