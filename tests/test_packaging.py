@@ -164,6 +164,4 @@ def test_the_wheel_finds_its_own_cards(unpacked: Path, tmp_path: Path) -> None:
 @pytest.mark.package
 def test_the_command_of_the_wheel_lists_its_tasks(unpacked: Path, tmp_path: Path) -> None:
     listed = json.loads(command("-m", "ensemble_bench", "ls", "tasks", "--json", folder=tmp_path, PYTHONPATH=str(unpacked)))
-    assert [task["name"] for task in listed] == [
-        path.relative_to(ROOT / "tasks").with_suffix("").as_posix() for path in here("tasks")
-    ]
+    assert sorted(task["name"] for task in listed) == names("tasks")
