@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ensemble_bench import backbones, corrupt, sources, strategies
 from ensemble_bench.cube import Cube
 from ensemble_bench.records import Predictions, Record, Results
 from ensemble_bench.testing.toy import poorer, toy
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _registries_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test adds to a registry is gone after it: no later test meets the strategies of an earlier one."""
+    for noun in (backbones, corrupt, sources, strategies):
+        monkeypatch.setattr(noun.registry, "_added", dict(noun.registry._added))
 
 
 @pytest.fixture
