@@ -112,9 +112,7 @@ def right(rows: Rows, strategy: str, condition: str = "all") -> int:
 
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("form", [as_npz, as_folder, as_csv], ids=["npz", "folder", "csv"])
-def test_three_clips(
-    name: str, form: Any, real_predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_three_clips(name: str, form: Any, real_predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images, each, vote, oracle = RIGHT[name]
     made = parts(real_predictions, name)
     rows = evaluated(form(made, tmp_path / name), capsys, "single", "oracle-best-single", "vote-top1", "oracle")
@@ -151,9 +149,7 @@ def test_names_of_conditions_survive_being_imported(
         assert found.cube.ids == tuple(made["ids"].tolist())
 
 
-def test_seven_clips_on_conflicting_cues(
-    real_predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_seven_clips_on_conflicting_cues(real_predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Shape is the label; confidences stand beside decisions."""
     held = opened(real_predictions, "cue_conflict_clip7x3.npz")
     suffix = "_a_photo_of_a_CLS."
