@@ -1,12 +1,13 @@
 """Write a small distribution to start from: a strategy of your own, its entry point, a test that runs the shipped checks.
 
-ensemble-bench new strategy my-mean DIR
-pip install -e DIR && pytest DIR && ensemble-bench run -s my-mean
+DIR gets a pyproject.toml, the strategy, its test and a README; docs/new-strategy.md goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import keyword
 import re
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from ensemble_bench import Cube, Strategy
 class {kind}(Strategy):
     """Mean of the logits, each backbone weighted by its accuracy on the support to the power of ``sharpness``."""
 
+    name: ClassVar[str] = "{name}"
     sharpness: float = 2.0
     family: ClassVar[str] = "calibrated"
     gives: ClassVar[str] = "logits"
@@ -72,9 +74,9 @@ def test_promises(strategy, check):
 '''
 
 README = """\
-# {name}
-
-A strategy for ensemble-bench: `pip install -e .`, then `pytest`, then `ensemble-bench run -s {name}`.
+# {name}: a strategy for ensemble-bench
+`pip install -e .`, then `python -m pytest` holds it to the promises that every strategy keeps.
+`ensemble-bench run -s {name} default`, or `ensemble-bench evaluate ARCHIVE -s {name} default`, compares it with the others.
 """
 
 
@@ -89,13 +91,17 @@ def main(options: argparse.Namespace) -> int:
     from ensemble_bench.strategies import registry
 
     name, folder = options.name, options.folder
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+    module = name.replace("-", "_")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(module):
         raise BadOption(f"a strategy is called by lower case letters, digits and hyphens, like my-mean, not {name!r}.")
     if name in registry:
         raise BadOption(f"there is already a strategy {name!r}: give yours another name.")
+    found = importlib.util.find_spec(module)
+    if found is not None and found.origin is not None:  # a folder of that name hides nothing
+        raise BadOption(f"a module {module!r} would hide one that is installed: give the strategy another name than {name!r}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadOption(f"{folder} is already there and not empty: give another folder.")
-    parts = {"name": name, "module": name.replace("-", "_"), "kind": "".join(word.capitalize() for word in name.split("-"))}
+    parts = {"name": name, "module": module, "kind": "".join(word.capitalize() for word in name.split("-"))}
     files = {
         "pyproject.toml": PROJECT,
         f"{parts['module']}.py": STRATEGY,
