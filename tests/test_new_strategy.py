@@ -60,8 +60,8 @@ def test_it_is_formatted(tmp_path: Path) -> None:
     if importlib.util.find_spec("ruff") is None:
         pytest.skip("ruff is not installed here")
     for words in (["format", "--check"], ["check"]):
-        command = [sys.executable, "-m", "ruff", *words, "--isolated", "--line-length", "128", str(tmp_path / "made")]
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "ruff", *words, "--isolated", "--line-length", "128", "."]
+        said = subprocess.run(command, cwd=tmp_path / "made", capture_output=True, text=True, check=False)
         assert said.returncode == 0, said.stdout
 
 
