@@ -317,27 +317,33 @@ class Results:
             log.warning("%s: the last line was only half written and does not count; the next run mends it.", self.path)
 
     def append(self, records: Sequence[Record], predictions: Predictions | None = None) -> int:
-        """Write the records of one cell and its predictions, and return how many lines were new.
+        """Write the records of one cell and its predictions; see ``extend``."""
+        return self.extend([(records, predictions)])
+
+    def extend(self, cells: Sequence[tuple[Sequence[Record], Predictions | None]]) -> int:
+        """Write the records of several cells, each with its predictions, and return how many lines were new.
 
         Predictions come first, under a temporary name, then all lines in one write; both are on the disk when this returns.
         Records whose key is held already change nothing. Raises ``BadRecord`` for records that do not fit together, and
         when the disk is full.
         """
-        if not records:
-            return 0
-        _fit_together(records, predictions)
-        cell = records[0].cell
-        if predictions is not None:
-            records = [dataclasses.replace(record, predictions=place(cell)) for record in records]
+        cells = [(records, predictions) for records, predictions in cells if records]
+        for records, predictions in cells:
+            _fit_together(records, predictions)
+        new: list[Record] = []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file, _locked(file):
                 self._mend(file)
-                new = [record for record in records if not self._holds(record)]
+                for records, predictions in cells:
+                    lacking = [record for record in records if not self._holds(record)]
+                    if lacking and predictions is not None:
+                        cell = lacking[0].cell
+                        self._store(cell, predictions)
+                        lacking = [dataclasses.replace(record, predictions=place(cell)) for record in lacking]
+                    new += lacking
                 if not new:
                     return 0
-                if predictions is not None:
-                    self._store(cell, predictions)
                 text = "".join(record.line() + "\n" for record in new).encode()
                 file.write(text)
                 file.flush()

@@ -336,9 +336,12 @@ class _Work:
         stacks = {name: _stacked(answers) for name, answers in found.items()}
         intervals = _intervals(list(stacks.values()), labels, f"{cells[0].task.name}\nclean")
         bounds = dict(zip(stacks, intervals, strict=True))
+        kept = []
         for cell in cells:
             name = str(cell.condition)
-            self._keep(cell, found[name], stacks[name], bounds[name], asked[name])
+            kept.append(self._kept(cell, found[name], stacks[name], bounds[name], asked[name]))
+        self.outcome.results.extend(kept)
+        self.outcome.made += len(kept)
 
     # What is shown ---------------------------------------------------------------------------------------------------
 
@@ -560,15 +563,15 @@ class _Work:
             found = health.chance(right, len(query.classes), cell.strategy.removeprefix("single:"))
             self.outcome.warnings += [f"{cell.task.name}: {finding}" for finding in found]
 
-    def _keep(
+    def _kept(
         self,
         cell: Cell,
         answers: Sequence[Answer],
         stacked: Mapping[str, Array],
         intervals: Mapping[str, Sequence[Bounds]],
         query: Cube,
-    ) -> None:
-        """Measure the answers of a cell and append them, with their intervals over images, to the results."""
+    ) -> tuple[list[Record], Predictions]:
+        """The answers of a cell, measured, with their intervals over images, as the results take them."""
         labels = query.labels
         self._alarm(cell, answers[0], query)
         records = []
@@ -584,22 +587,20 @@ class _Work:
                 for folder in (self.plan.output / fits.FOLDER, fits.shelf()):
                     fits.save(folder, answer.learnt, about)
         optional = {name: stacked[name] for name in Predictions.OPTIONAL if name in stacked}
-        predictions = Predictions(
+        return records, Predictions(
             ids=np.array(query.ids),
             labels=labels.numpy(),
             draws=np.array([-1 if answer.draw is None else answer.draw for answer in answers]),
             decisions=stacked["decisions"],
             **optional,
         )
-        self.outcome.results.append(records, predictions)
-        self.outcome.made += 1
 
     def _parameters(self) -> int | None:
         known = [backbone.parameters for backbone in self.plan.backbones]
         return None if None in known else sum(number for number in known if number is not None)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _resamples(samples: int, name: str) -> Resamples:
     """The resamples of one task under one condition, shared by all strategies; their weights are kept where they are small."""
     return Resamples(samples, name)

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -50,6 +49,16 @@ def _times(picked: NDArray[np.int64], kinds: int) -> Floats:
     return np.bincount(flat, minlength=rows * kinds).reshape(rows, kinds).astype(np.float64)
 
 
+def _shares(weights: Floats, labels: Array) -> Floats:
+    """The weights [rows, s], divided by that of their class in the row and by the number of classes in it."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=labels.min() - 1))
+    sizes = np.add.reduceat(weights[:, order], starts, axis=1)
+    shares = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+    shares /= (sizes > 0).sum(1, keepdims=True)
+    return weights * shares[:, np.unique(labels, return_inverse=True)[1]]
+
+
 class Resamples:
     """``count`` bootstrap resamples of the s images of one task under one condition, and of the draws of each cell.
 
@@ -63,6 +72,8 @@ class Resamples:
         self.samples = samples
         self.name = name
         self.count = count
+        self._labels: Array | None = None
+        self._shared: list[tuple[slice, Floats]] = []
 
     def _blocks(self) -> Iterator[Floats]:
         return (_times(picked, self.samples) for picked in _picks(self.name, self.count, self.samples))
@@ -118,19 +129,20 @@ class Resamples:
 
     def recalls(self, right: Sequence[Array], labels: Array) -> Floats:
         """Resampled mean per-class recalls, float64 [count, k], from truth values [d, s]; over the classes in the resample."""
-        order = np.argsort(labels, kind="stable")
-        columns = np.concatenate(right).astype(np.float64).T[order]
+        columns = np.concatenate(right).astype(np.float64).T
         per_draw = np.empty((self.count, columns.shape[1]))
-        starts = np.flatnonzero(np.diff(labels[order], prepend=labels.min() - 1))
-        for rows, weights in self._weights():
-            ordered = weights[:, order]
-            sizes = np.add.reduceat(ordered, starts, axis=1)
-            shares = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)
-            total = np.zeros((len(weights), columns.shape[1]))
-            for place, (start, end) in enumerate(pairwise((*starts, len(order)))):
-                total += (ordered[:, start:end] @ columns[start:end]) * shares[:, place : place + 1]
-            per_draw[rows] = total / (sizes > 0).sum(1, keepdims=True)
+        for rows, weights in self._by_class(labels):
+            per_draw[rows] = weights @ columns
         return self._over_draws(per_draw, [len(value) for value in right])
+
+    def _by_class(self, labels: Array) -> Iterator[tuple[slice, Floats]]:
+        """What each image adds to a mean per-class recall if it is right, float64 [rows, s]; kept as ``_weights`` is."""
+        if self.count * self.samples > _AT_ONCE:
+            yield from ((rows, _shares(weights, labels)) for rows, weights in self._weights())
+            return
+        if self._labels is None or not np.array_equal(self._labels, labels):
+            self._labels, self._shared = labels, [(rows, _shares(weights, labels)) for rows, weights in self._weights()]
+        yield from self._shared
 
     def calibration_errors(self, confidence: Sequence[Array], right: Sequence[Array]) -> Floats:
         """Resampled expected calibration errors, float64 [count, k], from confidences in [0, 1] and truth values, each [d, s].

@@ -345,13 +345,15 @@ def test_its_gradient_against_autograd(form: str) -> None:
 
     layers = Layers(random(7, 5), random(7), random(3, 7), random(3))
     x, logits, labels = random(11, 5), random(11, 3, 4), torch.arange(11) % 4
-    found = layers.gradients(x, lambda t: cross_entropy_slope(t + 0.7, logits, labels, form))
+    right = torch.nn.functional.one_hot(labels, 4).double()
+    _, found = layers.beside()
+    layers.gradients(x, lambda t: cross_entropy_slope(t + 0.7, logits, right, form), found)
     leaves = [tensor.clone().requires_grad_() for tensor in layers.tensors()]
     hidden = torch.relu(x @ leaves[0].T + leaves[1])
     t = 0.7 + hidden @ leaves[2].T + leaves[3]
     a = t if form == "weight" else (1 / torch.nn.functional.softplus(t)).clamp(1e-2, 1e2)
     loss = torch.nn.functional.cross_entropy(torch.einsum("sb,sbc->sc", a, logits), labels)
-    for mine, wanted in zip(found, torch.autograd.grad(loss, leaves), strict=True):
+    for mine, wanted in zip(found.tensors(), torch.autograd.grad(loss, leaves), strict=True):
         assert torch.allclose(mine, wanted, atol=1e-12)
     far = torch.tensor([-50.0, 1000.0])
     assert slope_of(far, weights_of(far, "temperature"), "temperature").tolist() == [0.0, 0.0]

@@ -58,12 +58,15 @@ class Layers:
     def __call__(self, x: Tensor) -> Tensor:
         return torch.addmm(self.last, self.hidden(x), self.out.T)
 
-    def gradients(self, x: Tensor, slope: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-        """Of a loss whose derivative by t is ``slope(t)``, in the order of ``tensors``."""
+    def gradients(self, x: Tensor, slope: Callable[[Tensor], Tensor], found: Layers) -> None:
+        """Puts those of a loss whose derivative by t is ``slope(t)`` into ``found``."""
         hidden = self.hidden(x)
         wanted = slope(torch.addmm(self.last, hidden, self.out.T))
-        back = (wanted @ self.out) * (hidden > 0)
-        return back.T @ x, back.sum(0), wanted.T @ hidden, wanted.sum(0)
+        back = torch.mm(wanted, self.out).mul_(hidden > 0)
+        torch.mm(back.T, x, out=found.into)
+        torch.sum(back, 0, out=found.bias)
+        torch.mm(wanted.T, hidden, out=found.out)
+        torch.sum(wanted, 0, out=found.last)
 
 
 def uniform(shape: tuple[int, ...], bound: float, seed: int, what: str) -> Tensor:
@@ -88,11 +91,11 @@ def batches(samples: int, size: int, shuffle: torch.Generator) -> Iterator[Rows]
 
 def trained(layers: Layers, x: Tensor, slope: Slope, *, epochs: int, rate: float, decay: float, seed: int) -> Layers:
     """New layers after ``epochs`` of AdamW from the given ones; full batch up to BATCH samples."""
-    vector, layers = layers.beside()
+    (vector, layers), (along, slopes) = layers.beside(), layers.beside()
     shuffle = generator(seed, "batches")
     optimiser = AdamW([vector], rate, decay)
     for _ in range(epochs):
         for rows in batches(len(x), BATCH, shuffle):
-            slopes = layers.gradients(x[rows], partial(slope, rows))
-            optimiser.step([torch.cat([part.flatten() for part in slopes])])
+            layers.gradients(x[rows], partial(slope, rows), slopes)
+            optimiser.step([along])
     return Layers(*(part.clone() for part in layers.tensors()))

@@ -36,12 +36,11 @@ def slope_of(t: Tensor, a: Tensor, form: str) -> Tensor:
     return -t.sigmoid() * a.square() * ((a > LOW) & (a < HIGH))
 
 
-def cross_entropy_slope(t: Tensor, logits: Tensor, labels: Tensor, form: str) -> Tensor:
-    """Derivative by t [s, b] of the mean cross-entropy of sum_b a_b Z_b; ``logits`` [s, b, c], ``labels`` [s]."""
+def cross_entropy_slope(t: Tensor, logits: Tensor, right: Tensor, form: str) -> Tensor:
+    """Derivative by t [s, b] of the mean cross-entropy of sum_b a_b Z_b; ``logits`` [s, b, c], ``right`` [s, c] one-hot."""
     a = weights_of(t, form)
-    off = torch.bmm(a.unsqueeze(1), logits).squeeze(1).softmax(-1)
-    off[torch.arange(len(labels)), labels] -= 1
-    return torch.bmm(logits, off.unsqueeze(2)).squeeze(2) * slope_of(t, a, form) / len(labels)
+    off = torch.bmm(a.unsqueeze(1), logits).softmax(-1).squeeze_(1).sub_(right).div_(len(t))
+    return torch.bmm(logits, off.unsqueeze(2)).squeeze_(2).mul_(slope_of(t, a, form))
 
 
 @dataclass(eq=False)
@@ -82,9 +81,10 @@ class NeuralLogitController(Strategy):
     def fit(self, support: Cube) -> Self:
         seen = evidence(support)
         logits, t0 = seen.logits.float().transpose(0, 1).contiguous(), start(len(seen.backbones), self.form)
+        right = torch.nn.functional.one_hot(seen.labels, logits.shape[2]).float()
 
         def slope(rows: Rows, t: Tensor) -> Tensor:
-            return cross_entropy_slope(t + t0, logits[rows], seen.labels[rows], self.form)
+            return cross_entropy_slope(t + t0, logits[rows], right[rows], self.form)
 
         layers = trained(
             drawn(seen.cube, self.width, self.seed),

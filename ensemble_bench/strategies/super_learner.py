@@ -27,13 +27,25 @@ def pooled(weight: Tensor, logits: Tensor, form: str) -> Tensor:
     return (logits.log_softmax(-1) + weight.log()[:, None, None]).logsumexp(0)
 
 
-def objective(u: Tensor, logits: Tensor, labels: Tensor, form: str, pull: float) -> Tensor:
-    """Mean NLL of the combination with w = softmax(u), plus ``pull`` x KL(w, uniform); nats."""
-    log_weight = u.log_softmax(0)
-    weight = log_weight.exp()
-    scores = pooled(weight, logits, form).log_softmax(-1)
-    nll = -scores.gather(1, labels.unsqueeze(1)).mean()
-    return nll + pull * (weight * (log_weight + math.log(len(u)))).sum()
+def objective(u: Tensor, logits: Tensor, labels: Tensor, form: str, pull: float) -> tuple[float, Tensor]:
+    """Mean NLL of the combination with w = softmax(u), plus ``pull`` x KL(w, uniform), nats; and its derivative by u [b].
+
+    ``logits`` float64 [b, s, c]; log-probabilities where ``form`` is convex.
+    """
+    weight, log_weight = u.softmax(0), u.log_softmax(0)
+    rows = torch.arange(len(labels))
+    if form == "linear":
+        scores = torch.einsum("b,bsc->sc", weight, logits).log_softmax(-1)
+        off = scores.exp()
+        off[rows, labels] -= 1
+        nll, slope = -scores[rows, labels].mean(), torch.einsum("bsc,sc->b", logits, off) / len(labels)
+    else:
+        said = logits[:, rows, labels]  # a mixture's likelihood hangs on the labels' probabilities alone
+        mixed = (said + log_weight[:, None]).logsumexp(0)
+        nll, slope = -mixed.mean(), -(said - mixed).exp().mean(1)
+    spread = log_weight + math.log(len(u))
+    slope = slope + pull * spread
+    return float(nll + pull * (weight * spread).sum()), weight * (slope - weight @ slope)
 
 
 @dataclass(eq=False)
@@ -60,13 +72,11 @@ class SuperLearner(Strategy):
 
     def fit(self, support: Cube) -> Self:
         seen = evidence(support)
+        logits = seen.logits if self.form == "linear" else seen.logits.log_softmax(-1)
 
         def value_and_slope(u: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            with torch.enable_grad():
-                free = torch.from_numpy(u.copy()).requires_grad_()
-                value = objective(free, seen.logits, seen.labels, self.form, self.pull)
-                (slope,) = torch.autograd.grad(value, free)
-            return float(value.detach()), slope.numpy()
+            value, slope = objective(torch.from_numpy(u.copy()), logits, seen.labels, self.form, self.pull)
+            return value, slope.numpy()
 
         start = np.zeros(len(seen.backbones))
         found = minimize(value_and_slope, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})

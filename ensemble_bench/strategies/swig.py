@@ -86,12 +86,12 @@ class SampleWiseGenerator(Strategy):
                 return mixture_slope(t, own[rows])
             return faithful_slope(t, probabilities[:, rows], seen.labels[rows])
 
-        vector, layers = self.start(seen.cube).beside()
+        (vector, layers), (along, slopes) = (self.start(seen.cube).beside() for _ in range(2))
         speed, shuffle = torch.zeros_like(vector), generator(self.seed, "batches")
         for epoch in range(self.epochs):
             for rows in batches(len(x), BATCH, shuffle):
-                slopes = layers.gradients(x[rows], partial(slope, rows))
-                speed.mul_(MOMENTUM).add_(torch.cat([part.flatten() for part in slopes])).add_(vector, alpha=DECAY)
+                layers.gradients(x[rows], partial(slope, rows), slopes)
+                speed.mul_(MOMENTUM).add_(along).add_(vector, alpha=DECAY)
                 vector.sub_(speed, alpha=rate_of(epoch, self.epochs, self.learning_rate))
         self.backbones_ = seen.backbones
         self.into_, self.bias_, self.out_, self.last_ = (part.clone() for part in layers.tensors())
