@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from ensemble_bench.errors import BadOption
+from ensemble_bench.errors import BadOption, UnknownName
+from ensemble_bench.plan import planned
 from ensemble_bench.request import Request, read
 
 
@@ -59,3 +60,11 @@ def test_a_configuration_that_is_not_there(tmp_path: Path) -> None:
 def test_options_out_of_range(changes: dict[str, object], said: str) -> None:
     with pytest.raises(BadOption, match=said):
         Request(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["single:mini/vit-9", "lda:backbone=mini/vit-9", "zs-en:anchor=mini/vit-9"])
+def test_a_misspelt_backbone_of_a_strategy_is_found_before_work(text: str) -> None:
+    with pytest.raises(UnknownName, match=r"must be one of the backbones of this run, not 'mini/vit-9'. Did you mean mini/vit-8"):
+        planned(Request(tasks=("mini/digits",), strategies=(text,)))
+    asked = planned(Request(tasks=("mini/digits",), strategies=(text.replace("-9", "-8"),))).strategies
+    assert asked == (text.replace("-9", "-8"),)

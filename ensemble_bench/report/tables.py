@@ -259,7 +259,11 @@ class _Board:
         if row["value"] is None:
             return [f"{NONE} complementarity: {row['reason']}"] if self._accurate(row) else []
         bounds = "" if row["ci_low"] is None else f" ({row['ci_low']:+.2f} to {row['ci_high']:+.2f})"
-        return [f"complementarity {row['value']:+.2f}{bounds}: {row['reason']}."]
+        found = [f"complementarity {row['value']:+.2f}{bounds}: {row['reason']}."]
+        hoped = self.row(("oracle", 0), self.head, "oracle_chance")
+        if hoped is not None and hoped["value"] is not None:
+            found.append(f"With shuffled labels the oracle would still be right on {100 * hoped['value']:.1f} %.")
+        return found
 
     def _empty(self) -> list[str]:
         """Why cells are empty."""

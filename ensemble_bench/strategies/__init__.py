@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ensemble_bench import selection
-from ensemble_bench.registry import Registry, Row
-from ensemble_bench.strategies.spelling import each
+from ensemble_bench.errors import UnknownName
+from ensemble_bench.registry import Registry, Row, near
+from ensemble_bench.strategies.spelling import each, parsed
 
 
 def _row(target: str, family: str, labels: str, needs: str, summary: str) -> Row:
@@ -239,4 +240,15 @@ def chosen(asked: Sequence[str], backbones: Sequence[str]) -> tuple[str, ...]:
     every: dict[str, None] = {}
     for text in selection.chosen(asked, list(registry), groups, "strategy"):
         every |= dict.fromkeys(each(text, backbones))
+    for text in every:
+        _check_backbone(text, backbones)
     return tuple(every)
+
+
+def _check_backbone(text: str, backbones: Sequence[str]) -> None:
+    """Raise UnknownName where a parameter that must be one of the backbones is another."""
+    name, given = parsed(text)
+    for key in ("backbone", "anchor") if registry.builtin(name) else ():
+        asked = given.get(key, "all")
+        if asked not in (*backbones, "all", ""):
+            raise UnknownName(f"{text}: {key} must be one of the backbones of this run, not {asked!r}.{near(asked, backbones)}")
