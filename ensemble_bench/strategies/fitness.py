@@ -19,10 +19,13 @@ def unfitness(weights: Tensor, parts: Tensor, labels: Tensor, *, mixture: bool =
     found = []
     for some in weights.split(size):
         scores = torch.einsum("nb,bsc->nsc", some, parts)
-        scores = scores.clamp_min(SMALLEST).log() if mixture else scores
         index = labels.expand(len(some), -1).unsqueeze(-1)
         own = scores.gather(-1, index)
         wrong = (scores >= own).sum(-1) > 1
-        nll = (scores.logsumexp(-1) - own.squeeze(-1)).mean(-1).clamp_min(0)
+        if mixture:
+            total, own = (part.clamp_min(SMALLEST).log() for part in (scores.sum(-1), own))
+        else:
+            total = scores.logsumexp(-1)
+        nll = (total - own.squeeze(-1)).mean(-1).clamp_min(0)
         found.append(wrong.sum(-1) + nll / (1 + nll))
     return torch.cat(found)
