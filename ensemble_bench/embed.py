@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from itertools import islice
 from threading import Lock
@@ -19,6 +19,7 @@ from ensemble_bench.backbones.base import Backbone, Encoder
 from ensemble_bench.cache import JSON
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.errors import BadData, BadOption, BadWeights, BenchError, Lacking
+from ensemble_bench.profile import Profile
 from ensemble_bench.store import Store
 
 if TYPE_CHECKING:
@@ -79,13 +80,23 @@ class View:
 
 @dataclass
 class Work:
-    """How much was really done, as counters that no noise can blur."""
+    """How much was really done, as counters that no noise can blur.
+
+    Models opened; class embeddings made (one a backbone and prompts); pictures decoded; pictures altered (pictures x corrupted
+    conditions); pictures encoded (pictures x backbones x conditions). Support images count like all others.
+    """
 
     loads: int = 0
     class_builds: int = 0
     decodes: int = 0
     corruptions: int = 0
     encodes: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(*(one + another for one, another in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: Work) -> Work:
+        return Work(*(one - another for one, another in zip(astuple(self), astuple(other), strict=True)))
 
 
 def samples_digest(ids: Sequence[str]) -> str:
@@ -98,7 +109,8 @@ class Embedder:
     """What turns pictures and prompts into numbers with a pool of backbones, looking into the store first.
 
     Each backbone is loaded at most once, and only if something of it is missing; ``release`` lets them go. ``batch`` is halved
-    when memory runs out; ``workers`` threads corrupt pictures (0: one a core). ``work`` counts what was done.
+    when memory runs out; ``workers`` threads corrupt pictures (0: one a core). ``work`` counts what was
+    done, ``profile`` is told when.
     """
 
     backbones: Sequence[Backbone]
@@ -108,9 +120,11 @@ class Embedder:
     batch: int = BATCH
     workers: int = 0
     work: Work = field(default_factory=Work)
+    profile: Profile = field(default_factory=Profile)
     _encoders: dict[str, Encoder] = field(default_factory=dict, repr=False)
     _hows: dict[str, dict[str, JSON]] = field(default_factory=dict, repr=False)
     _loading: Lock = field(default_factory=Lock, repr=False)
+    _counting: Lock = field(default_factory=Lock, repr=False)
 
     def distinct(self) -> None:
         """Raise BadOption where two names of the pool are the same weights used in the same way: a twin would count twice."""
@@ -124,7 +138,8 @@ class Embedder:
         """The loaded backbone."""
         with self._loading:
             if backbone.id not in self._encoders:
-                self._encoders[backbone.id] = backbone.load(self.device, self.precision)
+                with self.profile.step("loading"):
+                    self._encoders[backbone.id] = backbone.load(self.device, self.precision)
                 self.work.loads += 1
             return self._encoders[backbone.id]
 
@@ -213,7 +228,8 @@ class Embedder:
             for some in wanted.values():
                 pictures = some[0][0].source or source
                 for place, made in self._encoded(task, pictures, split, block, some, failed, progress).items():
-                    self.store.put("features", keys[place], {"features": made})
+                    with self.profile.step("store"):
+                        self.store.put("features", keys[place], {"features": made})
         return failed
 
     def features(
@@ -253,7 +269,8 @@ class Embedder:
         for block in _blocks(ids):
             for backbone in self.backbones:
                 key = self.feature_key(backbone, task, split, block, view.condition, view.said)
-                stored = self.store.get("features", key)
+                with self.profile.step("store"):
+                    stored = self.store.get("features", key)
                 assert stored is not None
                 found[backbone.id].append(stored["features"])
         return {name: torch.cat(parts) for name, parts in found.items()}
@@ -284,7 +301,9 @@ class Embedder:
 
         def collect() -> None:
             view, shown, future = waiting.popleft()
-            for name, features in future.result().items():
+            with self.profile.step("waiting"):
+                done = future.result()
+            for name, features in done.items():
                 parts[view.condition, name].append(features)
                 self.work.encodes += shown
                 if progress is not None:
@@ -322,9 +341,11 @@ class Embedder:
         found = {}
         for same in alike.values():
             prepare = self.encoder(same[0]).preprocess
-            prepared = torch.stack([prepare(picture) for picture in batch])
+            with self.profile.step("preprocess"):
+                prepared = torch.stack([prepare(picture) for picture in batch])
             for backbone in same:
-                found[backbone.id] = self._images(self.encoder(backbone), prepared)
+                with self.profile.step("encode"):
+                    found[backbone.id] = self._images(self.encoder(backbone), prepared)
         return found
 
     def _shown(
@@ -343,8 +364,7 @@ class Embedder:
             pool = stack.enter_context(ThreadPoolExecutor(self.workers or cores())) if altering else None
             waiting: deque[tuple[View, Sequence[Backbone], list[Future[NDArray[np.uint8]]]]] = deque()
             try:
-                while some := list(islice(pictures, self.batch)):
-                    self.work.decodes += len(some)
+                while some := self._decoded(pictures):
                     for view, backbones in wanted:
                         if view.condition in failed:
                             continue
@@ -352,7 +372,7 @@ class Embedder:
                             yield view, backbones, [picture for _, picture in some]
                             continue
                         assert pool is not None
-                        waiting.append((view, backbones, [pool.submit(view.alter, *pair) for pair in some]))
+                        waiting.append((view, backbones, [pool.submit(self._corrupted, view.alter, *pair) for pair in some]))
                         if len(waiting) > AHEAD:
                             yield from self._altered(*waiting.popleft(), failed)
                 while waiting:
@@ -361,6 +381,21 @@ class Embedder:
                 for _, _, futures in waiting:
                     for future in futures:
                         future.cancel()
+
+    def _decoded(self, pictures: Iterator[tuple[str, NDArray[np.uint8]]]) -> list[tuple[str, NDArray[np.uint8]]]:
+        """The next batch of pictures with their ids."""
+        with self.profile.step("decode"):
+            some = list(islice(pictures, self.batch))
+        self.work.decodes += len(some)
+        return some
+
+    def _corrupted(self, alter: Alter, name: str, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One picture altered; counted here, where several threads do it."""
+        with self.profile.step("corrupt"):
+            altered = alter(name, picture)
+        with self._counting:
+            self.work.corruptions += 1
+        return altered
 
     def _altered(
         self,
@@ -372,11 +407,11 @@ class Embedder:
         if view.condition in failed:
             return
         try:
-            shown = [future.result() for future in futures]
+            with self.profile.step("waiting"):
+                shown = [future.result() for future in futures]
         except BenchError as error:
             failed[view.condition] = error
             return
-        self.work.corruptions += len(shown)
         yield view, backbones, shown
 
     def _images(self, encoder: Encoder, batch: Tensor) -> Tensor:
@@ -419,16 +454,20 @@ class Embedder:
         import torch
 
         key = self.head_key(backbone, said)
-        stored = self.store.get("heads", key)
+        with self.profile.step("store"):
+            stored = self.store.get("heads", key)
         if stored is None:
             encoder = self.encoder(backbone)
+            with self.profile.step("text"):
+                classes = made(encoder)
             stored = {
-                "classes": made(encoder),
+                "classes": classes,
                 "scale": torch.tensor(encoder.scale, dtype=torch.float64),
                 "gflops": torch.tensor(encoder.gflops, dtype=torch.float64),
             }
             self.work.class_builds += 1
-            self.store.put("heads", key, stored)
+            with self.profile.step("store"):
+                self.store.put("heads", key, stored)
         return stored["classes"] * float(stored["scale"]), float(stored["gflops"])
 
     def cube(

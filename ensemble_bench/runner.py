@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from threading import Event
 from typing import Any
@@ -20,13 +20,14 @@ import tomli_w
 import torch
 from numpy.typing import NDArray
 
-from ensemble_bench import cache, evaluation, fewshot, fits, health, metrics, prompts, provenance
+from ensemble_bench import cache, evaluation, fewshot, fits, health, metrics, peak, prompts, provenance
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.cube import Cube
-from ensemble_bench.embed import Embedder, View
+from ensemble_bench.embed import Embedder, View, Work, cores
 from ensemble_bench.errors import BadData, BadOption, BadStore, BadWeights, BenchError, Lacking, Missing
 from ensemble_bench.evaluation import Answer
 from ensemble_bench.plan import Plan, Samples, fetched, gathered, planned
+from ensemble_bench.profile import Profile
 from ensemble_bench.progress import Advance, Progress
 from ensemble_bench.records import Predictions, Record, Results, edition
 from ensemble_bench.request import Request, read
@@ -114,16 +115,18 @@ def device(asked: str) -> str:
     return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def run(request: Request, progress: Progress | None = None) -> Outcome:
+def run(request: Request, progress: Progress | None = None, profile: Profile | None = None) -> Outcome:
     """Do what a request asks for and is not done yet. What the user must mend is raised before anything is written.
 
     A data set or a strategy that fails later becomes a row with its reason; the others go on.
     """
     if request.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    plan = planned(request)
-    work = _Work(plan, progress or Progress())
-    _write_config(plan)
+    profile = profile or Profile()
+    with profile.step("plan"):
+        plan = planned(request)
+        work = _Work(plan, progress or Progress(), profile)
+        _write_config(plan)
     work.do()
     work.outcome.work = asdict(work.embedder.work)
     return work.outcome
@@ -190,8 +193,8 @@ class _Stopped(Exception):
 class _Work:
     """A run under way: the plan, the loaded backbones, the results so far."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
-        self.plan, self.request, self.progress = plan, plan.request, progress
+    def __init__(self, plan: Plan, progress: Progress, profile: Profile | None = None) -> None:
+        self.plan, self.request, self.progress, self.profile = plan, plan.request, progress, profile or Profile()
         self.strategies: dict[str, Strategy] = {text: named(text) for text in plan.strategies}
         self._pictures: dict[tuple[str, Condition], dict[str, Any]] = {}
         self._supports_said: dict[str, dict[str, Any]] = {}
@@ -201,6 +204,7 @@ class _Work:
         self.tasks = [shown.task for shown in self.shown.values()]  # with the names that came with their data
         self.stopped = Event()
         self._others: dict[str, Cube] = {}
+        self._spent: dict[str, Work] = {}  # what was done to show each task
         self.outcome = Outcome(Results(plan.output))
         self.outcome.results.check_same(
             pool=[backbone.id for backbone in plan.backbones],
@@ -213,7 +217,7 @@ class _Work:
             suites={name: edition(suite.about()) for name, suite in plan.suites.items()},
         )
         self.device = device(plan.request.device)
-        self.embedder = Embedder(plan.backbones, Store(), self.device, plan.request.precision)
+        self.embedder = Embedder(plan.backbones, Store(), self.device, plan.request.precision, profile=self.profile)
         self.embedder.distinct()
 
     def only(self) -> Samples:
@@ -276,7 +280,8 @@ class _Work:
             return error
 
     def _answer(self, task: Task, wanted: Sequence[Cell], coming: Future[Shown | BenchError]) -> None:
-        shown = coming.result()
+        with self.profile.step("waiting"):
+            shown = coming.result()
         if isinstance(shown, BenchError):
             for cell in wanted:
                 self._fail(cell, "failed", f"{task.name}: {shown}")
@@ -293,16 +298,32 @@ class _Work:
                 advance(1)
 
     @contextmanager
-    def _step(self, what: str, total: int) -> Iterator[Advance]:
-        """A step of the progress that ends early, with what is finished kept, when the run does."""
-        with self.progress.step(what, total) as advance:
+    def _encoding(self, task: Task, what: str, missing: Mapping[str, int]) -> Iterator[Advance]:
+        """A step of the progress in which ``what`` of a task is encoded, and whose work is counted as the task's.
 
-            def advanced(units: int) -> None:
-                advance(units)
-                if self.stopped.is_set():
-                    raise _Stopped
+        ``missing`` counts the images by backbone. Ends early, with what is finished kept, when the run does.
+        """
+        before, total = replace(self.embedder.work), sum(missing.values())
+        try:
+            share = self._share(task, missing) if total else None
+            with self.progress.step(f"{task.name}: {what}", total, share) as advance:
 
-            yield advanced
+                def advanced(units: int) -> None:
+                    advance(units)
+                    if self.stopped.is_set():
+                        raise _Stopped
+
+                yield advanced
+        finally:
+            self._spent[task.name] = self._spent.get(task.name, Work()) + self.embedder.work - before
+
+    def _share(self, task: Task, missing: Mapping[str, int]) -> float | None:
+        """The share of the machine's peak that one encoding a second takes, in the mean over these; None if nobody watches."""
+        if not self.progress.watched:
+            return None
+        cost = self.embedder.gflops(task)
+        gflop = sum(cost[name] * images for name, images in missing.items()) / sum(missing.values())
+        return gflop / peak.gflops(self.device, self.request.precision, cores())
 
     def _ask(self, text: str, cells: Sequence[Cell], shown: Shown) -> None:
         strategy = self.strategies[text]
@@ -324,7 +345,8 @@ class _Work:
                 self._fail(cell, "not-applicable", f"{text} {reason}")
             return
         try:
-            found = evaluation.answers(lambda: named(text), text, shown.supports, asked, self.request.seed, others)
+            with self.profile.step("strategies"):
+                found = evaluation.answers(lambda: named(text), text, shown.supports, asked, self.request.seed, others)
         except Exception as error:
             if registry.builtin(parsed(text)[0]) and not isinstance(error, BenchError):
                 raise
@@ -333,14 +355,16 @@ class _Work:
                 self._fail(cell, "failed", said if text in said else f"{text}: {said}")
             return
         labels = next(iter(asked.values())).labels.numpy()  # of the same samples under every condition
-        stacks = {name: _stacked(answers) for name, answers in found.items()}
-        intervals = _intervals(list(stacks.values()), labels, f"{cells[0].task.name}\nclean")
+        with self.profile.step("statistics"):
+            stacks = {name: _stacked(answers) for name, answers in found.items()}
+            intervals = _intervals(list(stacks.values()), labels, f"{cells[0].task.name}\nclean")
         bounds = dict(zip(stacks, intervals, strict=True))
-        kept = []
-        for cell in cells:
-            name = str(cell.condition)
-            kept.append(self._kept(cell, found[name], stacks[name], bounds[name], asked[name]))
-        self.outcome.results.extend(kept)
+        with self.profile.step("records"):
+            kept = []
+            for cell in cells:
+                name = str(cell.condition)
+                kept.append(self._kept(cell, found[name], stacks[name], bounds[name], asked[name]))
+            self.outcome.results.extend(kept)
         self.outcome.made += len(kept)
 
     # What is shown ---------------------------------------------------------------------------------------------------
@@ -370,11 +394,13 @@ class _Work:
         good = [view for view in views.values() if isinstance(view, View)]
         failed: dict[Condition, BenchError] = {c: view for c, view in views.items() if isinstance(view, BenchError)}
         ids = shown.query.ids
-        missing = sum(sum(self.embedder.missing(task, "test", ids, view.condition, view.said).values()) for view in good)
-        name = f"{task.name}: test images x {len(pool)} backbones" + f" x {len(good)} conditions" * (len(good) > 1)
-        with self._step(name, missing) as advance:
+        missing = Counter[str]()
+        for view in good:
+            missing.update(self.embedder.missing(task, "test", ids, view.condition, view.said))
+        name = f"test images x {len(pool)} backbones" + f" x {len(good)} conditions" * (len(good) > 1)
+        with self._encoding(task, name, missing) as advance:
             failed |= self.embedder.prepare(task, shown.source, "test", ids, good, advance)
-        self.embedder.heads(task)
+            self.embedder.heads(task)
 
         def cube(view: View) -> Cube:
             return self.embedder.cube(task, shown.source, "test", ids, labels=shown.query.labels, view=view)
@@ -390,9 +416,9 @@ class _Work:
             own, whose, source = shown.support, shown.lent, shown.lender or source
         index = index or own
         view = View(said=source.said(split, index.ids))
-        missing = sum(self.embedder.missing(whose, split, index.ids, said=view.said).values())
+        missing = self.embedder.missing(whose, split, index.ids, said=view.said)
         of = f" of {whose.name}" if whose.name != task.name else ""
-        with self._step(f"{task.name}: {split} images{of} x {len(self.plan.backbones)} backbones", missing) as advance:
+        with self._encoding(task, f"{split} images{of} x {len(self.plan.backbones)} backbones", missing) as advance:
             return self.embedder.cube(whose, source, split, index.ids, labels=index.labels, view=view, progress=advance)
 
     def supports(self, task: Task) -> list[Cube]:
@@ -513,6 +539,7 @@ class _Work:
                 "weights": {backbone.id: backbone.weights() for backbone in self.plan.backbones},
                 "precision": self.request.precision,
                 "device": self.device,
+                "work": asdict(self._spent.get(cell.task.name, Work())),
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             },
             cell=cell.name,
@@ -577,7 +604,8 @@ class _Work:
         records = []
         for place, answer in enumerate(answers):
             more: dict[str, Any] = {"key": cell.keys[answer.draw], "labels": answer.labels}
-            values = metrics.measured(dict(answer.samples), labels)
+            with self.profile.step("statistics"):
+                values = metrics.measured(dict(answer.samples), labels)
             more["metrics"] = {name: _entry(name, value, intervals[name][place]) for name, value in values.items()}
             more["cost"] = {"gflops": answer.gflops, "parameters": self._parameters(), "backbones": answer.backbones}
             more["cost"]["seconds"] = round(answer.seconds, 6)

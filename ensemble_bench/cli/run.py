@@ -8,10 +8,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensemble_bench import request
+from ensemble_bench.errors import BadOption
+from ensemble_bench.profile import Profile, Stopwatch
+from ensemble_bench.progress import Noted, Progress, watched
+
+if TYPE_CHECKING:
+    from ensemble_bench.report.profile import Account
+
+WORK = {
+    "loads": "models loaded",
+    "class_builds": "class embeddings built",
+    "decodes": "images decoded",
+    "corruptions": "corrupted",
+    "encodes": "encoded",
+}
 
 _LISTS = {
     "tasks": (("-t", "--tasks", "--dataset"), "tasks, collections, folder:PATH or wds:PATH (default: mini)"),
@@ -42,6 +58,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--offline", action="store_true", default=None, help="make no network call")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE.svg", help="say where the time went: a table on standard error, a picture here"
+    )
     parser.add_argument("--skip-existing", action="store_true", help="always so; accepted because other tools ask for it")
 
 
@@ -56,23 +75,37 @@ def _request(options: argparse.Namespace) -> request.Request:
 
 def main(options: argparse.Namespace) -> int:
     asked = _request(options)
+    if options.profile and options.profile.suffix != ".svg":
+        raise BadOption(f"--profile draws a picture, FILE.svg, not {options.profile}.")
     if options.dry_run:
         from ensemble_bench import forecast
 
         print(forecast.text(asked))
         return 0
 
-    from ensemble_bench import leaderboard, reference, report, runner
-    from ensemble_bench.cli.board import show
-    from ensemble_bench.progress import watched
+    profile = Stopwatch() if options.profile else Profile()
+    with profile.step("imports"):
+        from ensemble_bench import leaderboard, reference, report, runner
+        from ensemble_bench.cli.board import show
+        from ensemble_bench.embed import cores
+        from ensemble_bench.report.profile import Account
 
-    outcome = runner.run(asked, watched(options.quiet))
-    caption = leaderboard.caption([outcome.results])
-    rows = leaderboard.rows([outcome.results])
-    show(report.text(rows, "table", caption=caption), True)
-    if said := reference.verdict(reference.compare(rows)):
-        print(f"\n{said}", end="")
+    progress: Progress = watched(options.quiet)
+    progress = Noted(progress) if options.profile else progress
+    start = time.monotonic()
+    outcome = runner.run(asked, progress, profile)
+    took = time.monotonic() - start
+    with profile.step("board"):
+        caption = leaderboard.caption([outcome.results])
+        rows = leaderboard.rows([outcome.results])
+        show(report.text(rows, "table", caption=caption), True)
+        if said := reference.verdict(reference.compare(rows)):
+            print(f"\n{said}", end="")
     print(f"\nrecords: {outcome.results.folder}")
+    if isinstance(profile, Stopwatch) and isinstance(progress, Noted):
+        profile.stop()
+        _account(Account(profile, progress.steps, cores(), runner.device(asked.device)), options.profile)
+    print(f"ensemble-bench: {_work(outcome.work)}, in {took:.1f} s", file=sys.stderr)
     for line in outcome.warnings:
         print(f"ensemble-bench: warning: {line}", file=sys.stderr)
     for line in dict.fromkeys(outcome.failures):
@@ -80,3 +113,17 @@ def main(options: argparse.Namespace) -> int:
     if outcome.failures:
         print(f"ensemble-bench: {len(outcome.failures)} cells failed; the others are finished.", file=sys.stderr)
     return 2 if outcome.failures else 0
+
+
+def _work(counts: Mapping[str, int]) -> str:
+    """What a run really did, in one line."""
+    return ", ".join(f"{counts[name]:,} {noun}" for name, noun in WORK.items())
+
+
+def _account(account: Account, path: Path) -> None:
+    """Say where the time went, and draw it."""
+    print(f"\n{account.table()}", file=sys.stderr)
+    try:
+        path.write_text(account.svg(), encoding="utf-8")
+    except OSError as error:
+        raise BadOption(f"{path} cannot be written: {error.strerror}.") from None
