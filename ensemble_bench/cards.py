@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble_bench.errors import BadCard, BadPlugin
-from ensemble_bench.registry import near
+from ensemble_bench.registry import entry_points, near
 
 KINDS = ("tasks", "collections", "corruptions")
 
@@ -32,8 +32,6 @@ def folder(kind: str) -> Path:
 
 def _plugin_folders(kind: str) -> list[Path]:
     """Folders that installed distributions bring: entry points ``NAME = PACKAGE`` of group ``ensemble_bench.cards``."""
-    from importlib.metadata import entry_points
-
     found = []
     for point in entry_points(group="ensemble_bench.cards"):
         spec = find_spec(point.module)

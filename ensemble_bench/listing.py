@@ -1,20 +1,20 @@
-"""What there is, noun by noun, as plain data: what ``ls`` and ``show`` print. Loads neither torch nor weights."""
+"""What there is, noun by noun, as plain data: what ``ls`` and ``show`` print. Loads neither torch nor weights.
+
+Each noun's modules are imported where they are asked for: a list of one should not wait for those of the others.
+"""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ensemble_bench import backbones, corrupt, strategies
-from ensemble_bench.corrupt import suite
-from ensemble_bench.corrupt.suite import Suite
 from ensemble_bench.errors import BadPlugin, UnknownName
 from ensemble_bench.registry import Registry, near
-from ensemble_bench.strategies.plugin import add_file
-from ensemble_bench.task import Catalogue, Task
+
+if TYPE_CHECKING:
+    from ensemble_bench.corrupt.suite import Suite
+    from ensemble_bench.task import Task
 
 KINDS = ("tasks", "collections", "backbones", "pools", "strategies", "corruptions")
 _SINGULAR = {"strategy": "strategies"}
@@ -52,7 +52,10 @@ def _task(task: Task, collections: Sequence[str]) -> Thing:
     }
 
 
-def _tasks(catalogue: Catalogue) -> list[Thing]:
+def _tasks(cards: tuple[Path, ...]) -> list[Thing]:
+    from ensemble_bench.task import Catalogue
+
+    catalogue = Catalogue(cards)
     mine: dict[str, list[str]] = {}
     for collection, names in catalogue.collections.items():
         for name in names:
@@ -104,8 +107,18 @@ def _plugin_facts(registry: Registry, name: str) -> Thing:
     return {**facts, "summary": (thing.__doc__ or "").strip().partition("\n")[0]}
 
 
+def _collections(cards: tuple[Path, ...]) -> list[Thing]:
+    from ensemble_bench.task import Catalogue
+
+    return [
+        {"name": name, "size": len(one.tasks), "title": one.title, "tasks": list(one.tasks), "provenance": one.provenance}
+        for name, one in Catalogue(cards).groups.items()
+    ]
+
+
 def _strategies() -> list[Thing]:
-    registry = strategies.registry
+    from ensemble_bench.strategies import registry
+
     found = []
     for name in registry:
         row = registry.row(name)
@@ -116,22 +129,29 @@ def _strategies() -> list[Thing]:
 
 
 def _backbones() -> list[Thing]:
+    from ensemble_bench import backbones
+
     return [{"name": b.id, "gflops": b.gflops, "parameters": b.parameters} for b in backbones.listed()]
+
+
+def _pools() -> list[Thing]:
+    from ensemble_bench import backbones
+
+    return [{"name": name, "backbones": list(ids)} for name, ids in backbones.POOLS.items()]
 
 
 def things(kind: str, *, cards: tuple[Path, ...] = (), plugins: tuple[Path, ...] = ()) -> list[Thing]:
     """Everything of one kind, each with at least ``name``."""
-    catalogue = Catalogue(cards)
-    for path in plugins:
-        add_file(path)
+    if plugins:
+        from ensemble_bench.strategies.plugin import add_file
+
+        for path in plugins:
+            add_file(path)
     made: dict[str, Callable[[], list[Thing]]] = {
-        "tasks": lambda: _tasks(catalogue),
-        "collections": lambda: [
-            {"name": name, "size": len(one.tasks), "title": one.title, "tasks": list(one.tasks), "provenance": one.provenance}
-            for name, one in catalogue.groups.items()
-        ],
+        "tasks": lambda: _tasks(cards),
+        "collections": lambda: _collections(cards),
         "backbones": _backbones,
-        "pools": lambda: [{"name": name, "backbones": list(ids)} for name, ids in backbones.POOLS.items()],
+        "pools": _pools,
         "strategies": _strategies,
         "corruptions": lambda: [_suite(one) for one in suites(cards).values()],
     }
@@ -140,6 +160,8 @@ def things(kind: str, *, cards: tuple[Path, ...] = (), plugins: tuple[Path, ...]
 
 def suites(more: tuple[Path, ...] = ()) -> dict[str, Suite]:
     """Every corruption suite by name, sorted."""
+    from ensemble_bench.corrupt import suite
+
     return {name: suite.read(path, name) for name, path in sorted(suite.suites(more).items())}
 
 
@@ -161,6 +183,8 @@ def _amounts(values: tuple[tuple[float, ...], ...]) -> str:
 
 
 def _whole_suite(one: Suite) -> Thing:
+    from ensemble_bench.corrupt.suite import ENGINES
+
     width = max(map(len, one.amounts))
     return {
         **_suite(one),
@@ -168,7 +192,7 @@ def _whole_suite(one: Suite) -> Thing:
         "severities": " ".join(map(str, one.severities)),
         "side": one.side or "as the picture is",
         "jpeg": one.jpeg or "no round trip",
-        "engine": f"{one.engine}: {suite.ENGINES[one.engine]}",
+        "engine": f"{one.engine}: {ENGINES[one.engine]}",
         "source": one.source,
         "licence": one.licence,
         "provenance": one.provenance.strip(),
@@ -178,7 +202,9 @@ def _whole_suite(one: Suite) -> Thing:
 
 def _kernel(name: str, cards: tuple[Path, ...]) -> Thing:
     """One corruption: what it does, where it is defined, its amounts in every suite that has it."""
-    row = corrupt.registry.row(name)
+    from ensemble_bench.corrupt import registry
+
+    row = registry.row(name)
     own = {one.name: one.amounts[name] for one in suites(cards).values() if name in one.amounts and not one.on_disk}
     width = max(map(len, own), default=0)
     return {
@@ -193,6 +219,9 @@ def _kernel(name: str, cards: tuple[Path, ...]) -> Thing:
 
 def _documentation(target: str) -> str:
     """The docstring of ``module:name``, read from its source without importing it."""
+    import ast
+    from importlib.util import find_spec
+
     module, _, name = target.partition(":")
     spec = find_spec(module)
     if spec is None or spec.origin is None:
@@ -207,19 +236,27 @@ def details(kind: str, name: str, *, cards: tuple[Path, ...] = (), plugins: tupl
     """Everything known about one thing."""
     every = {thing["name"]: thing for thing in things(kind, cards=cards, plugins=plugins)}
     if kind == "backbones":
+        from ensemble_bench import backbones
+
         found = backbones.find([name])[0]
         return {"name": found.id, "gflops": found.gflops, "parameters": found.parameters, **found.card()}
-    if kind == "corruptions" and name in corrupt.registry and name not in every:
-        return _kernel(name, cards)
-    if name not in every and kind == "corruptions":
-        raise UnknownName(f"no suite or corruption is called {name!r}.{near(name, [*every, *corrupt.registry])}")
+    if kind == "corruptions":
+        from ensemble_bench.corrupt import registry
+
+        if name in every:
+            return _whole_suite(suites(cards)[name])
+        if name in registry:
+            return _kernel(name, cards)
+        raise UnknownName(f"no suite or corruption is called {name!r}.{near(name, [*every, *registry])}")
     if name not in every:
         raise UnknownName(f"{kind}: there is none called {name!r}.{near(name, every)}")
     if kind == "tasks":
+        from ensemble_bench.task import Catalogue
+
         return _whole_task(Catalogue(cards).task(name), every[name])
-    if kind == "corruptions":
-        return _whole_suite(suites(cards)[name])
     if kind == "strategies":
+        from ensemble_bench import strategies
+
         row = strategies.registry.row(name)
         return {**every[name], "defined in": row.target, "documentation": _documentation(row.target)}
     return every[name]

@@ -61,7 +61,7 @@ class _Open:
 
 
 class Stopwatch(Profile):
-    """Measures until ``stop``: ``spent`` by step, the seconds of ``timeline`` by step and slot, the whole in ``wall`` and ``cpu``.
+    """Measures until ``stop``: ``spent`` by step, seconds by step and slot in ``timeline``, the whole in ``wall`` and ``cpu``.
 
     A step's seconds are summed over threads, so that all steps together may be longer than the run. ``cpu`` is that of the
     process and of its children that have ended: what it has beyond the steps are threads that libraries start of their own,

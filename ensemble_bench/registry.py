@@ -2,24 +2,70 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
+import functools
 import importlib
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING, Any
 
 from ensemble_bench.errors import BadPlugin, UnknownName
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 def near(name: str, names: Iterable[str]) -> str:
     """The end of an unknown-name sentence: the nearest names, or all of them where there are few."""
+    import difflib
+
     names = sorted(names)
     close = [known for known in names if known.rsplit("/", 1)[-1] == name]  # a name without its folder: digits for mini/digits
     close = close or difflib.get_close_matches(name, names, n=3, cutoff=0.55)
     if close:
         return f" Did you mean {' or '.join(close)}?"
     return f" There are: {', '.join(names)}." if 0 < len(names) <= 12 else ""
+
+
+def entry_points(group: str) -> Iterable[EntryPoint]:
+    """The entry points of a group that installed distributions bring.
+
+    The library that reads them takes longer to load than a list takes to print, so it is left alone where no distribution
+    speaks of us.
+    """
+    if "importlib.metadata" not in sys.modules and not _spoken_of():
+        return ()
+    from importlib import metadata
+
+    return metadata.entry_points(group=group)
+
+
+@functools.cache
+def _spoken_of() -> bool:
+    """Whether some installed distribution may have entry points for us; yes where that cannot be seen from its files."""
+    if any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path):
+        return True
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208
+        except NotADirectoryError:  # an archive
+            return True
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(".egg"):
+                return True
+            if name.endswith((".dist-info", ".egg-info")):
+                try:
+                    with open(f"{folder or '.'}/{name}/entry_points.txt", "rb") as file:  # noqa: PTH123
+                        if b"[ensemble_bench." in file.read():
+                            return True
+                except OSError:
+                    continue
+    return False
 
 
 @dataclass(frozen=True)
@@ -43,8 +89,6 @@ class Registry:
 
     def _rows(self) -> dict[str, Row]:
         if self._entry_points is None:
-            from importlib.metadata import entry_points
-
             self._entry_points = {}
             for point in entry_points(group=self.group):
                 if point.name in self.table or point.name in self._entry_points:

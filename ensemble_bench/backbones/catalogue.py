@@ -7,7 +7,6 @@ import functools
 import json
 import re
 import sys
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -55,6 +54,8 @@ def pretrained(architecture: str, tag: str) -> dict[str, Any]:
 
     Imports open_clip once per installed version and keeps its table as JSON. Raises UnknownName.
     """
+    from importlib.metadata import version
+
     memo = cache.root() / "open_clip" / f"{version('open_clip_torch')}.json"
     table: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(OSError, ValueError):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import ensemble_bench
 from ensemble_bench.errors import BenchError
 
 # Each verb is a module of this package with the same name, an underscore behind it where that is a keyword; what it says of
@@ -102,9 +103,7 @@ def main(words: Sequence[str] | None = None) -> int:
         _parser().print_help()
         return 0
     if words[0] == "--version":
-        from importlib.metadata import version
-
-        print(version("ensemble-bench"))
+        print(ensemble_bench.__version__)
         return 0
     try:
         options = parsed(words)

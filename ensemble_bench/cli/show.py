@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ensemble_bench import listing
 from ensemble_bench.errors import BadOption
-from ensemble_bench.task import Catalogue
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +28,8 @@ def _draw(kind: str, thing: listing.Thing, options: argparse.Namespace) -> None:
         suites = listing.suites(tuple(options.cards))
         sheet.draw_corruptions(list(suites.values()), thing["name"], options.sheet)
         return
+    from ensemble_bench.task import Catalogue
+
     names = [thing["name"]] if kind == "tasks" else thing["tasks"]
     sheet.draw(Catalogue(tuple(options.cards)).tasks(names), options.sheet)
 
