@@ -217,9 +217,13 @@ def mcnemar(gained: int, lost: int, alternative: Alternative = "two-sided") -> f
     >>> mcnemar(5, 0), mcnemar(5, 0, "greater"), mcnemar(0, 0)
     (0.0625, 0.03125, 1.0)
     """
-    from scipy.stats import binomtest
+    if alternative == "two-sided":
+        return min(1.0, 2 * mcnemar(max(gained, lost), min(gained, lost), "greater"))
+    if alternative == "less":
+        return mcnemar(lost, gained, "greater")
+    from scipy.special import betainc  # scipy.stats takes a second to load
 
-    return float(binomtest(gained, gained + lost, 0.5, alternative).pvalue) if gained + lost else 1.0
+    return float(betainc(gained, lost + 1, 0.5)) if gained else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:
