@@ -7,12 +7,14 @@ import os
 import pkgutil
 import subprocess
 import sys
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import ensemble_bench
-from ensemble_bench import cli
+from ensemble_bench import cli, listing
 
 ROOT = Path(ensemble_bench.__file__).parents[1]
 
@@ -61,32 +63,73 @@ def test_what_the_user_must_mend_is_one_sentence(
     assert not (tmp_path / "runs").exists()
 
 
+def _loads(words: Sequence[str], heavy: set[str]) -> str:
+    """Which heavy packages a call loads, or how it failed; empty where it printed something and loaded none."""
+    text = (
+        "import sys; from ensemble_bench import cli\n"
+        "try: code = cli.main(sys.argv[2:])\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "heavy = sorted(set(sys.argv[1].split()) & set(sys.modules))\n"
+        "sys.exit(code or (str(heavy) if heavy else 0))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", text, " ".join(heavy), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return done.stderr if done.returncode else "" if done.stdout or "-o" in words else "it says nothing"
+
+
+HOSTS = {"torch", "torchvision", "open_clip", "timm", "transformers", "clip_benchmark", "pandas", "sklearn"}
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["--help"],
+        ["--version"],
         ["run", "--help"],
-        ["ls", "tasks"],
+        *(["ls", kind] for kind in listing.KINDS),
         ["ls", "strategies", "--json"],
-        ["ls", "backbones"],
-        ["show", "strategy", "nlc"],
         ["show", "task", "mini/digits"],
+        ["show", "collection", "mini"],
+        ["show", "backbone", "mini/vit-8"],
+        ["show", "pool", "openai"],
+        ["show", "strategy", "nlc"],
+        ["show", "corruption", "mini-c"],
+        ["show", "corruption", "fog"],
         ["run", "--dry-run", "-b", "openai"],
+        ["run", "--dry-run", "-c", "mini-c"],
         ["run", "--dry-run"],
     ],
+    ids=" ".join,
 )
 def test_what_only_tells_loads_nothing_heavy(words: list[str]) -> None:
-    text = (
-        "import sys; from ensemble_bench import cli\n"
-        "try: code = cli.main(sys.argv[1:])\n"
-        "except SystemExit as stop: code = stop.code\n"
-        "heavy = {'torch', 'open_clip', 'pandas', 'sklearn', 'scipy', 'clip_benchmark', 'rich'} & set(sys.modules)\n"
-        "sys.exit(code or (str(heavy) if heavy else 0))\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", text, *words], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    assert not _loads(words, HOSTS | {"scipy", "rich"})
+    if words[0] in ("ls", "show", "--help", "--version"):
+        assert not _loads(words, {"numpy", "importlib.metadata"})
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["board", "BASELINE"], {"scipy"}),
+        (["board", "BASELINE", "--format", "json"], {"scipy", "tabulate"}),
+        (["board", "BASELINE", "--standings"], {"scipy"}),
+        (["board", "BASELINE", "--compare", "log-avg"], set()),
+        (["diversity", "BASELINE"], {"scipy"}),
+        (["check", "BASELINE", "BASELINE"], {"scipy.stats"}),
+        (["claims", "BASELINE"], {"scipy.stats"}),
+        (["report", "BASELINE", "-o", "page.html"], set()),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_stored_results_are_read_without_torch(words: list[str], more: set[str]) -> None:
+    baseline = str(ROOT / "results" / "baseline")
+    assert not _loads([baseline if word == "BASELINE" else word for word in words], HOSTS | more)
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}\n"
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ TASKS = ("mini/faces", "mini/surfaces", "mini/digits")
 ASKED = Request(
     tasks=TASKS,
     backbones=BACKBONES,
-    strategies=("log-avg", "nlc:epochs=2", "meta-nlc:epochs=1", "oracle"),
+    strategies=("log-avg", "nlc:epochs=2", "meta-nlc:steps=2", "oracle"),
     corruptions=("mini-c:fog", "mini-c:defocus_blur:2"),
     limit=N,
     draws=2,
@@ -109,7 +109,7 @@ def test_a_run_does_everything_once_and_says_so(calls: Counter[str], tmp_path: P
 
 def test_what_was_done_is_no_part_of_the_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
-    asked = ASKED.changed(tasks=("mini/faces",), corruptions=(), strategies=("log-avg", "nlc:epochs=2"))
+    asked = ASKED.changed(tasks=("mini/faces",), corruptions=("clean",), strategies=("log-avg", "nlc:epochs=2"))
     first, second = (runner.run(asked.changed(output=tmp_path / name)).results.records for name in ("one", "two"))
     assert [r.provenance["work"]["encodes"] > 0 for r in first] == [True] * 3
     assert [r.provenance["work"]["encodes"] for r in second] == [0] * 3

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/test_startup.py        prints the table
 
-Seconds are of CPU, user and system: other work on the machine hardly touches them. Where there is none, the clock says the same.
+Seconds are of CPU, user and system, which other work on the machine hardly touches; where there is none, the clock agrees.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ RATIO = 12.0
 CLOSE = 1e-6
 
 
-def names_and_templates() -> tuple[list[str], list[str]]:
-    """Those of ImageNet, as the host ships them."""
+def names_and_templates(classes: int = CLASSES) -> tuple[list[str], list[str]]:
+    """So many classes of ImageNet and its templates, as the host ships them."""
     spec = importlib.util.find_spec("clip_benchmark")
     assert spec is not None and spec.submodule_search_locations
     folder = Path(spec.submodule_search_locations[0]) / "datasets"
@@ -30,7 +30,7 @@ def names_and_templates() -> tuple[list[str], list[str]]:
         json.loads((folder / file).read_text(encoding="utf-8"))["imagenet1k"]
         for file in ("en_classnames.json", "en_zeroshot_classification_templates.json")
     )
-    return names[:: len(names) // CLASSES][:CLASSES], templates
+    return names[:: len(names) // classes][:classes], templates
 
 
 def encoder() -> Any:
@@ -47,20 +47,20 @@ def encoder() -> Any:
     return OpenClipEncoder(model, tokenizer, prepared, device="cpu", precision="fp32", scale=100.0)
 
 
-def measured() -> tuple[float, float, float]:
+def measured(classes: int = CLASSES, hosted: int = HOSTED) -> tuple[float, float, float]:
     """CPU seconds of ours and of the host's loop for all classes, and the largest difference of unit embeddings."""
     from clip_benchmark.metrics.zeroshot_classification import zero_shot_classifier
 
     torch.set_num_threads(1)
-    names, templates = names_and_templates()
+    names, templates = names_and_templates(classes)
     ours = encoder()
     ours.classes(names[:2], templates[:2])  # the check that it may read so, once a model
     start = time.process_time()
     mine = ours.classes(names, templates)
     middle = time.process_time()
-    theirs = zero_shot_classifier(ours.model, ours.tokenizer, names[:HOSTED], templates, "cpu", amp=False)
+    theirs = zero_shot_classifier(ours.model, ours.tokenizer, names[:hosted], templates, "cpu", amp=False)
     end = time.process_time()
-    return middle - start, (end - middle) * CLASSES / HOSTED, float((mine[:HOSTED] - theirs.T).abs().max())
+    return middle - start, (end - middle) * classes / hosted, float((mine[:hosted] - theirs.T).abs().max())
 
 
 @pytest.mark.filterwarnings("default")
