@@ -455,9 +455,11 @@ def _provenance(results: Sequence[Results]) -> list[tuple[str, list[tuple[str, s
 
 def _flat(values: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, str]]:
     for name, value in values.items():
+        if name in ("card", "prompts", "work"):  # one a task: they are in the records
+            continue
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{name} ")
-        elif name not in ("card", "prompts"):  # one a task: they are in the records
+        else:
             yield f"{before}{name}", str(value)
 
 
