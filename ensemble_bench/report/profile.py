@@ -98,7 +98,7 @@ class Account:
         width, height = LEFT + WIDE + 20, below + LINE * (len(self.rows()) + len(self.steps) + 2)
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-            'font-family="sans-serif" font-size="12">',
+            'font-family="sans-serif" font-size="12" shape-rendering="crispEdges">',
             f'<rect width="{width}" height="{height}" fill="white"/>',
             f'<text x="{LEFT}" y="22" font-size="15">{escape(self.headline)}</text>',
             f'<text x="{LEFT}" y="{TOP - 12}" {PALE}>busy threads, by what they did; the dashed line is every core</text>',

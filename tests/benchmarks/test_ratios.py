@@ -24,7 +24,7 @@ FILE = HERE / "ratios.toml"
 HEAD = """\
 # Written by `python tests/benchmarks/test_ratios.py --write`, held by `tox -e ratios`. `ratio` is how many times as fast as
 # `against` it was when it was committed, `bar` what it must never be below. A ratio may lose `tolerance` of itself: that is
-# what the machine, the day and the small extract make of it.
+# more than two runs on a busy machine differed by (a quarter), and less than what a lost trick costs.
 
 """
 KERNELS = ("gaussian_noise", "zoom_blur", "brightness", "snow")  # one a kind, of which the reference is not too slow

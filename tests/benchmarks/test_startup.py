@@ -8,6 +8,7 @@ Seconds are of CPU, user and system, which other work on the machine hardly touc
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -43,11 +44,11 @@ def _once(words: tuple[str, ...]) -> tuple[float, float]:
     """Seconds of CPU and on the clock of one process."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     command = [str(SCRIPTS / words[0]), *words[1:]]
-    start, before = time.perf_counter(), os.times()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    after, clock = os.times(), time.perf_counter() - start
+    after, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     assert done.returncode == 0 and done.stdout, done.stderr
-    return after.children_user + after.children_system - before.children_user - before.children_system, clock
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, clock
 
 
 def rows(commands: tuple[tuple[str, ...], ...] = OURS, rounds: int = ROUNDS) -> list[Row]:
