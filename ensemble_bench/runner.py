@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections import Counter, deque
@@ -12,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,8 @@ from ensemble_bench.request import Request, read
 from ensemble_bench.sources.base import Index, checked
 from ensemble_bench.statistics import Resamples, interval
 from ensemble_bench.store import Store
-from ensemble_bench.strategies import registry
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.build import named, source_digest
-from ensemble_bench.strategies.spelling import parsed
 from ensemble_bench.task import SPLITS, Task
 
 CONFIG = "config.toml"
@@ -45,6 +44,8 @@ SUPPORTS = "supports"
 
 Array = NDArray[Any]
 Bounds = tuple[float, float] | None
+Said = list[tuple[list[Record], Predictions]] | tuple[str, str]
+"""What a strategy said of each condition, as the results take it; or the status and the reason why it said nothing."""
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Cell:
     keys: Mapping[int | None, str]
 
 
+SHORT = 1 << 22  # scores of a cube that is never worked on in pieces
 HELD = 2 << 30  # bytes of features of several conditions that are kept in memory; beyond, they are read again when asked for
 
 
@@ -84,16 +86,18 @@ class Queries(Mapping[str, Cube]):
         self.made, self.failed = made, failed
         self._kept: dict[str, Cube] = {}
         self._bytes = 0
+        self._reading = Lock()
 
     def __getitem__(self, condition: str) -> Cube:
-        if condition in self._kept:
-            return self._kept[condition]
-        cube = self.made[condition]()
-        size = sum(part.nbytes for part in cube.features or ())
-        if self._bytes + size <= HELD:
-            self._kept[condition] = cube
-            self._bytes += size
-        return cube
+        with self._reading:
+            if condition in self._kept:
+                return self._kept[condition]
+            cube = self.made[condition]()
+            size = sum(part.nbytes for part in cube.features or ())
+            if self._bytes + size <= HELD:
+                self._kept[condition] = cube
+                self._bytes += size
+            return cube
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.made)
@@ -203,6 +207,7 @@ class _Work:
             raise BadData(failed[0])  # nothing could be measured: no results folder for that
         self.tasks = [shown.task for shown in self.shown.values()]  # with the names that came with their data
         self.stopped = Event()
+        self._judging = Lock()  # resamples are drawn once and shared
         self._others: dict[str, Cube] = {}
         self._spent: dict[str, Work] = {}  # what was done to show each task
         self.outcome = Outcome(Results(plan.output))
@@ -292,10 +297,29 @@ class _Work:
                 self._fail(cell, "failed", reason)
             else:
                 by_strategy.setdefault(cell.strategy, []).append(cell)
-        with self.progress.step(f"{task.name}: strategies", len(by_strategy)) as advance:
-            for text, same in by_strategy.items():
-                self._ask(text, same, shown)
+        if not by_strategy:
+            return
+        with self.progress.step(f"{task.name}: strategies", len(by_strategy)) as advance, self._several(shown) as several:
+            found = [several(partial(self._ask, text, same, shown)) for text, same in by_strategy.items()]
+            for (text, same), said in zip(by_strategy.items(), found, strict=True):
+                self._take(text, same, said())
                 advance(1)
+
+    @contextmanager
+    def _several(self, shown: Shown) -> Iterator[Callable[[Callable[[], Said]], Callable[[], Said]]]:
+        """Asks strategies side by side where cubes are small: their steps are then too short to be spread over the cores."""
+        cubes = [next(iter(shown.queries.values())), *shown.supports]
+        workers = cores()
+        if workers == 1 or any(math.prod(cube.shape) > SHORT for cube in cubes):
+            yield lambda ask: ask
+            return
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(workers, "strategies", initializer=partial(torch.set_num_threads, 1)) as pool:
+            try:
+                yield lambda ask: pool.submit(ask).result
+            finally:
+                pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(threads)  # some libraries of sums have one number for all threads
 
     @contextmanager
     def _encoding(self, task: Task, what: str, missing: Mapping[str, int]) -> Iterator[Advance]:
@@ -325,47 +349,49 @@ class _Work:
         gflop = sum(cost[name] * images for name, images in missing.items()) / sum(missing.values())
         return gflop / peak.gflops(self.device, self.request.precision, cores())
 
-    def _ask(self, text: str, cells: Sequence[Cell], shown: Shown) -> None:
+    def _ask(self, text: str, cells: Sequence[Cell], shown: Shown) -> Said:
+        """What a strategy says of all conditions, measured, or the status and the reason why it says nothing."""
         strategy = self.strategies[text]
         asked = shown.queries.only([str(cell.condition) for cell in cells])
         reason = evaluation.lacking(strategy, next(iter(asked.values())))
         if strategy.labels == "support" and not shown.supports:
             lacking = self.shown[cells[0].task.name]
             if lacking.withheld:
-                for cell in cells:
-                    self._fail(cell, "failed", lacking.withheld)
-                return
+                return "failed", lacking.withheld
             why = lacking.unsupported or "this task has no train split to draw them from"
             reason = f"learns from labelled examples, and {why}"
         others = self.others(cells[0].task) if strategy.prepares() else {}
         if strategy.prepares() and not others:
             reason = "learns from other tasks first, and this run has no other with a train split"
         if reason:
-            for cell in cells:
-                self._fail(cell, "not-applicable", f"{text} {reason}")
-            return
+            return "not-applicable", f"{text} {reason}"
         try:
             with self.profile.step("strategies"):
                 found = evaluation.answers(lambda: named(text), text, shown.supports, asked, self.request.seed, others)
         except Exception as error:
-            if registry.builtin(parsed(text)[0]) and not isinstance(error, BenchError):
-                raise
-            said = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-            for cell in cells:
-                self._fail(cell, "failed", said if text in said else f"{text}: {said}")
-            return
+            return "failed", evaluation.excuse(text, error)
         labels = next(iter(asked.values())).labels.numpy()  # of the same samples under every condition
-        with self.profile.step("statistics"):
+        with self.profile.step("statistics"), self._judging:
             stacks = {name: _stacked(answers) for name, answers in found.items()}
             intervals = _intervals(list(stacks.values()), labels, f"{cells[0].task.name}\nclean")
         bounds = dict(zip(stacks, intervals, strict=True))
-        with self.profile.step("records"):
-            kept = []
+        said = []
+        for cell in cells:
+            name = str(cell.condition)
+            said.append(self._judged(cell, found[name], stacks[name], bounds[name], asked[name]))
+        return said
+
+    def _take(self, text: str, cells: Sequence[Cell], said: Said) -> None:
+        """Write down what a strategy said, or why it did not."""
+        if isinstance(said, tuple):
             for cell in cells:
-                name = str(cell.condition)
-                kept.append(self._kept(cell, found[name], stacks[name], bounds[name], asked[name]))
-            self.outcome.results.extend(kept)
-        self.outcome.made += len(kept)
+                self._fail(cell, *said)
+            return
+        with self.profile.step("records"):
+            for cell, (_, predictions) in zip(cells, said, strict=True):
+                self._alarm(cell, predictions)
+            self.outcome.results.extend(said)
+        self.outcome.made += len(said)
 
     # What is shown ---------------------------------------------------------------------------------------------------
 
@@ -583,14 +609,13 @@ class _Work:
         if status == "failed":
             self.outcome.failures.append(reason)
 
-    def _alarm(self, cell: Cell, answer: Answer, query: Cube) -> None:
+    def _alarm(self, cell: Cell, said: Predictions) -> None:
         """Note a backbone that is not above chance on the clean images."""
         if cell.condition == CLEAN and cell.strategy.startswith("single:"):
-            right = (answer.samples["decisions"] == query.labels).tolist()
-            found = health.chance(right, len(query.classes), cell.strategy.removeprefix("single:"))
+            found = health.chance(said.right[0].tolist(), len(cell.task.classes), cell.strategy.removeprefix("single:"))
             self.outcome.warnings += [f"{cell.task.name}: {finding}" for finding in found]
 
-    def _kept(
+    def _judged(
         self,
         cell: Cell,
         answers: Sequence[Answer],
@@ -600,7 +625,6 @@ class _Work:
     ) -> tuple[list[Record], Predictions]:
         """The answers of a cell, measured, with their intervals over images, as the results take them."""
         labels = query.labels
-        self._alarm(cell, answers[0], query)
         records = []
         for place, answer in enumerate(answers):
             more: dict[str, Any] = {"key": cell.keys[answer.draw], "labels": answer.labels}
