@@ -59,6 +59,11 @@ def mean_probability(query: Cube) -> Tensor:
     return query.mean_probability if query.rough else posteriors(query).mean(0)
 
 
+def mean_logit(query: Cube) -> Tensor:
+    """Mean over backbones of their logits, float64 [s, c], summed in the order of the backbones' ids."""
+    return query.sums.mean_logit if query.rough else query.by_backbone().logits.double().mean(0)
+
+
 def mean_log_probability(query: Cube) -> Tensor:
     """Mean over backbones of their log-probabilities, float64 [s, c], summed in the order of the backbones' ids."""
     if not query.rough or "logits" not in query.has:
