@@ -114,12 +114,10 @@ def confidences(query: Cube) -> Tensor:
 def posteriors_of(query: Cube, chosen: Tensor) -> Tensor:
     """Probabilities [s, c] of one backbone per sample, by its place in the order of their ids, int64 [s]; as ``posteriors``."""
     query = query.by_backbone()
-    rows = torch.arange(len(query))
-    if "logits" not in query.has:
-        picked = query.probabilities[chosen, rows]
-        return picked if query.rough else picked.double()
-    picked = query.logits[chosen, rows]
-    return (picked if query.rough else picked.double()).softmax(-1)
+    scores = query.logits if "logits" in query.has else query.probabilities
+    picked = torch.from_numpy(_array(scores)[chosen.numpy(), np.arange(len(query))])  # by numpy, several times faster at it
+    picked = picked if query.rough else picked.double()
+    return picked.softmax(-1) if "logits" in query.has else picked
 
 
 @dataclass(frozen=True)
