@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from ensemble_bench.errors import BadCube, Lacking
 
+if TYPE_CHECKING:
+    from ensemble_bench.passes import Sums
+
 NEEDS = ("decisions", "confidence", "probabilities", "logits", "features")
 _AT_ONCE = 1 << 22  # scores of a lazy cube that are in memory while its decisions are made
-_SHARED = ("logits", "probabilities", "log_probabilities", "decisions", "confidence", "features", "extent", "_scratch")
+_SHARED = (
+    "logits",
+    "probabilities",
+    "log_probabilities",
+    "decisions",
+    "confidence",
+    "features",
+    "extent",
+    "_scratch",
+    "sums",
+    "mean_probability",
+)
 
 
 class OnDisk(Protocol):
@@ -219,8 +233,10 @@ class Cube:
         """Int64 [b, s]: each backbone's best class (the lower index where it has two), -1 for no answer."""
         if self._decisions is not None:
             return self._decisions.long()
+        if self.rough and "logits" in self.has:
+            return self.sums.decisions
         size = max(1, _AT_ONCE // (len(self.backbones) * len(self.classes)))
-        if len(self) > size and self._lazy and not {"logits", "probabilities"} & set(vars(self)):
+        if len(self) > size and not self.at_hand:
             return torch.cat([part.decisions for part in self.chunks(size, reuse=True)], 1)
         return best(self.logits if "logits" in self.has else self.probabilities)
 
@@ -232,6 +248,18 @@ class Cube:
         if "probabilities" not in self.has:
             raise self._lacks("confidence")
         return self.probabilities.gather(-1, self.decisions.unsqueeze(-1)).squeeze(-1)
+
+    @cached_property
+    def sums(self) -> Sums:
+        """What one compiled pass over the logits gives: decisions, highest probabilities, means, the last two in float32."""
+        from ensemble_bench.passes import sums  # for its weight
+
+        return sums(self.logits, sorted(range(len(self.backbones)), key=self.backbones.__getitem__))
+
+    @cached_property
+    def mean_probability(self) -> Tensor:
+        """Mean over backbones of their probabilities, [s, c], in the precision that they come in."""
+        return self.sums.mean_probability if "logits" in self.has else self.by_backbone().probabilities.mean(0)
 
     @cached_property
     def extent(self) -> float:
@@ -281,6 +309,11 @@ class Cube:
     def _lazy(self) -> bool:
         """Whether scores are computed or read when asked for."""
         return self._logits is None and self._probabilities is None and (self._heads is not None or self._on_disk is not None)
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether scores are in memory: held, or already computed or read."""
+        return not self._lazy or bool({"logits", "probabilities"} & set(vars(self)))
 
     def dense(self) -> Cube:
         """The same with scores in memory, where they would be computed or read when asked for: worth it for small cubes."""

@@ -125,21 +125,23 @@ class _Piece:
         mine = registry.builtin(parsed(asked.name)[0])
         seen = self.labelled if asked.oracle else self.blind
         seen = seen if mine else seen.own()
-        if self.cube.rough and strategy.rough and mine and "probabilities" in self.cube.has:
-            found = self._roughly(asked)
+        if self.cube.rough and "probabilities" in self.cube.has:
+            found = self._roughly(asked, None if strategy.rough and mine else _scores(asked, seen))
         else:
             scores = _scores(asked, seen)
             found = metrics.per_sample(scores, strategy.gives, self.cube.labels, self.cube, self.means)
         used = strategy.used(seen)
         return {**found, "used": used.T}
 
-    def _roughly(self, asked: Asked) -> dict[str, Tensor]:
-        """The same from single precision, but where double might answer otherwise."""
+    def _roughly(self, asked: Asked, scores: Tensor | None) -> dict[str, Tensor]:
+        """The same from one pass in single precision, but where double might answer otherwise; scores are made if not given."""
         cube, gives = self.cube, asked.strategy.gives
-        found, doubtful = metrics.roughly(_scores(asked, self.rough), gives, cube.labels, cube)
+        rough = _scores(asked, self.rough) if scores is None else scores
+        found, doubtful = metrics.roughly(rough, gives, cube.labels, cube, exact=scores is not None)
         if len(doubtful):
             exact = self.labelled.take(doubtful)
-            more = metrics.per_sample(_scores(asked, exact.blind()), gives, exact.labels, exact)
+            again = _scores(asked, exact.blind()) if scores is None else scores[doubtful]
+            more = metrics.per_sample(again, gives, exact.labels, exact, self.means.take(doubtful))
             for key, values in found.items():
                 values[doubtful] = more[key]
         return found

@@ -15,6 +15,7 @@ from ensemble_bench.errors import BadCube, BadPlugin
 
 ECE_BINS = 15
 _EPS = 2.0**-23
+CLOSE = 1e-11  # highest probabilities that are closer may count as equal
 _UNDERFLOW = 1e-30  # probabilities below are not to be told apart in float32
 
 
@@ -55,16 +56,21 @@ METRICS: dict[str, Metric] = {
 
 def mean_probability(query: Cube) -> Tensor:
     """Mean over backbones of their probabilities, float64 [s, c], summed in the order of the backbones' ids."""
-    return posteriors(query).mean(0)
+    return query.mean_probability if query.rough else posteriors(query).mean(0)
+
+
+def mean_logit(query: Cube) -> Tensor:
+    """Mean over backbones of their logits, float64 [s, c], summed in the order of the backbones' ids."""
+    return query.sums.mean_logit if query.rough else query.by_backbone().logits.double().mean(0)
 
 
 def mean_log_probability(query: Cube) -> Tensor:
     """Mean over backbones of their log-probabilities, float64 [s, c], summed in the order of the backbones' ids."""
     if not query.rough or "logits" not in query.has:
         return log_posteriors(query).mean(0)
-    query = query.by_backbone()
     top = query.logits.gather(-1, query.decisions.unsqueeze(-1)).squeeze(-1)
-    return query.logits.mean(0) - (top - query.confidence.log()).mean(0).unsqueeze(-1)
+    same = (top + query.sums.rest.log1p()).mean(0)  # what all logits of a sample have too much
+    return query.sums.mean_logit - same.unsqueeze(-1).to(query.sums.mean_logit)
 
 
 def posteriors(query: Cube) -> Tensor:
@@ -91,16 +97,27 @@ def confidences(query: Cube) -> Tensor:
 
     Of a rough cube in its own precision, but where the two highest of a sample are too close for that.
     """
-    query = query.by_backbone()
-    if not query.rough:
-        return posteriors(query).amax(-1) if "probabilities" in query.has else query.confidence.double()
-    found = query.confidence.double()
+    if not query.rough or "logits" not in query.has:
+        query = query.by_backbone()
+        return posteriors(query).amax(-1).double() if "probabilities" in query.has else query.confidence.double()
+    order = sorted(range(len(query.backbones)), key=query.backbones.__getitem__)
+    found = 1 / (1 + query.sums.rest[order])
     if len(found) > 1:
         first, second = found.topk(2, dim=0).values
-        close = (second >= first * (1 - Slack.of(query).relative)).nonzero().squeeze(1)
+        loose = Slack.of(query).relative * (first * (1 - first) + second * (1 - second))
+        close = (second >= first - loose - CLOSE).nonzero().squeeze(1)
         if len(close):
             found[:, close] = confidences(query.take(close).exactly())
     return found
+
+
+def posteriors_of(query: Cube, chosen: Tensor) -> Tensor:
+    """Probabilities [s, c] of one backbone per sample, by its place in the order of their ids, int64 [s]; as ``posteriors``."""
+    query = query.by_backbone()
+    scores = query.logits if "logits" in query.has else query.probabilities
+    picked = torch.from_numpy(_array(scores)[chosen.numpy(), np.arange(len(query))])  # by numpy, several times faster at it
+    picked = picked if query.rough else picked.double()
+    return picked.softmax(-1) if "logits" in query.has else picked
 
 
 @dataclass(frozen=True)
@@ -119,12 +136,6 @@ class Slack:
         """The slack of a rough cube; from the size of its logits."""
         b, _, c = query.shape
         return cls(_EPS * (b + 4) * query.extent, _EPS * (2 * query.extent + b + 8 + c / 8))
-
-    def apart(self, values: Tensor, gives: str) -> Tensor:
-        """How far another score must be from each of these to be surely another one; of the same shape."""
-        if gives == "logits":
-            return torch.full_like(values, 2 * self.absolute)
-        return values.abs() * (2 * self.relative) + _UNDERFLOW
 
 
 class Means:
@@ -147,6 +158,20 @@ class Means:
             self._done[missing] = True
         assert self._found is not None
         return self._found[rows]
+
+    def take(self, index: Tensor) -> Means:
+        """Those of some samples, numbered anew."""
+        return _Part(self, index)
+
+
+class _Part(Means):
+    """Some of the means of another cube, which keeps them."""
+
+    def __init__(self, whole: Means, index: Tensor) -> None:
+        self.whole, self.index = whole, index
+
+    def of(self, rows: Tensor) -> Tensor:
+        return self.whole.of(self.index[rows])
 
 
 def decide(scores: Tensor, query: Cube, means: Means | None = None) -> Tensor:
@@ -288,31 +313,34 @@ def per_sample(scores: Tensor, gives: str, labels: Tensor, query: Cube, means: M
     if scores.shape[1] >= 5:
         found["top5"] = among(scores, labels, query, 5, means)
     if gives != "votes":
-        found |= (_nearly if query.rough else _exactly)(scores.detach().cpu(), gives, decisions, labels)
+        found |= _exactly(scores.detach().cpu(), gives, decisions, labels)
     return found
 
 
-def roughly(scores: Tensor, gives: str, labels: Tensor, query: Cube) -> tuple[dict[str, Tensor], Tensor]:
-    """``per_sample`` of scores made from a rough cube, and the samples (int64 [r]) of which something may be quite another.
+def roughly(
+    scores: Tensor, gives: str, labels: Tensor, query: Cube, *, exact: bool = False
+) -> tuple[dict[str, Tensor], Tensor]:
+    """``per_sample`` for a rough cube that has probabilities, and the samples (int64 [r]) of which something may be otherwise.
 
-    Nothing is said of ties, exact or near, and of labels whose probability is next to nothing: these are the doubtful, whose
-    scores must be made again from the exact cube.
+    Scores were made from the rough cube, or are ``exact``. Nothing is said of ties, exact or near, that the rough means do not
+    settle beyond doubt, and of rough labels whose probability is next to nothing.
     """
-    scores, slack = checked(scores, query), Slack.of(query)
-    decisions, label = best(scores), labels.long().unsqueeze(1)
-    top, own = scores.gather(1, decisions.unsqueeze(1)), scores.gather(1, label)
-    array = _array(scores)
-    doubtful = _count(array >= _array(top - slack.apart(top, gives))) > 1
-    found = {"decisions": decisions}
+    from ensemble_bench import passes  # for its weight
+
+    slack = Slack(0, 0) if exact and not query.at_hand else Slack.of(query)
+    near = _UNDERFLOW, 2 * slack.relative
+    room = None if exact else (2 * slack.absolute, 0.0) if gives == "logits" else near
+    mean = mean_probability(query) if query.at_hand else None  # not worth reading all scores for a few ties
+    kind = {"votes": passes.VOTES, "probabilities": passes.PROBABILITIES, "logits": passes.LOGITS}[gives]
+    seen = passes.judged(checked(scores, query), labels.long(), mean, kind, room, near)
+    found = {"decisions": seen.decisions}
     if scores.shape[1] >= 5:
-        room = slack.apart(own, gives)
-        top5 = _count(array >= _array(own - room)) <= 5
-        some = np.flatnonzero(~top5)
-        doubtful[some] |= _count(array[some] > _array(own + room)[some]) < 5
-        found["top5"] = torch.from_numpy(top5)
+        found["top5"] = seen.top5
     if gives == "probabilities":
-        doubtful |= _array(own)[:, 0] < _UNDERFLOW
-    return found | _nearly(scores, gives, decisions, labels), _where(doubtful)
+        _check_probabilities(seen.least, seen.total)
+    if gives != "votes":
+        found |= {"confidence": seen.confidence, "nll": seen.nll, "brier": seen.brier}
+    return found, seen.doubtful.nonzero().squeeze(1)
 
 
 def _exactly(scores: Tensor, gives: str, decisions: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -325,23 +353,6 @@ def _exactly(scores: Tensor, gives: str, decisions: Tensor, labels: Tensor) -> d
         "nll": -log.gather(1, label).squeeze(1),
         "brier": probability.square().sum(-1) - 2 * own + 1,
     }
-
-
-def _nearly(scores: Tensor, gives: str, decisions: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """As ``_exactly``, with one exponential per class in float32; what is left per sample is done in float64."""
-    scores, label, answer = scores.float(), labels.long().unsqueeze(1), decisions.unsqueeze(1)
-    own = scores.gather(1, label).squeeze(1).double()
-    top = scores.gather(1, answer).squeeze(1).double()
-    if gives == "probabilities":
-        _check_probabilities(scores, scores.sum(-1))
-        squares = torch.linalg.vector_norm(scores, dim=-1).double().square()
-        nll = -own.clamp_min(torch.finfo(torch.float64).tiny).log()
-        return {"confidence": top, "nll": nll, "brier": squares - 2 * own + 1}
-    size = (scores - top.float().unsqueeze(1)).exp_()
-    total = size.sum(-1).double()
-    squares = torch.linalg.vector_norm(size, dim=-1).double().square() / total.square()
-    nll = total.log() - (own - top)
-    return {"confidence": 1 / total, "nll": nll, "brier": squares - 2 * torch.exp(-nll) + 1}
 
 
 def measured(sample: dict[str, Tensor], labels: Tensor) -> dict[str, float | None]:

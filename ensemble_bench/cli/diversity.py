@@ -2,6 +2,9 @@
 
 Counted from what 'run' recorded of single backbones; no images, no weights. CKA and what backbones are worth to log-avg also
 need features: they are read from the store, where they are still there.
+
+A prediction archive may stand instead of a results folder: its single backbones are evaluated first. Its conditions are those
+that it names, and all samples together are 'all'.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results folder (option -o of 'run')")
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="results folder (option -o of 'run'), or a prediction archive"
+    )
     parser.add_argument(
         "-t",
         "--tasks",
@@ -41,9 +46,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     from ensemble_bench import complementarity, leaderboard, report
     from ensemble_bench.cli.board import put
-    from ensemble_bench.records import Results
 
-    results = [Results(folder, must_exist=True) for folder in options.folders]
+    results = [found(folder) for folder in options.folders]
     rows = complementarity.rows(
         results,
         tasks=options.tasks,
@@ -53,6 +57,18 @@ def main(options: argparse.Namespace) -> int:
     )
     put(report.pooled(rows, options.format, caption=leaderboard.caption(results)), options)
     return 0
+
+
+def found(place: Path) -> Results:
+    """The results in a folder, or those of the single backbones of an archive."""
+    from ensemble_bench import archive
+    from ensemble_bench.assessment import assessed
+    from ensemble_bench.records import LINES, Results
+
+    archived = place.suffix in (".npz", ".csv") or (place / archive.CARD).is_file()
+    if (place / LINES).is_file() or not (archived or (not place.exists() and str(place) in archive.names())):
+        return Results(place, must_exist=True)
+    return assessed(archive.find(str(place)), ["single"]).results
 
 
 def stored(results: Sequence[Results]) -> Stored:

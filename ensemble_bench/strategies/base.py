@@ -36,8 +36,8 @@ class Strategy(ABC):
     sum to one within 1e-4), or ``logits`` (softmax gives probabilities). What is not declared promises least. ``convex`` is
     True where a unanimous decision of the backbones is always kept and a single backbone stays itself; where it is False,
     ``convex_reason`` says why. ``transductive`` strategies want the whole query in one call. ``rough`` may be True where scores
-    are convex combinations over backbones of what ``metrics`` gives as posteriors or means of them: of a long query they are
-    then made in single precision first, and again in double precision wherever that may change an answer.
+    are convex combinations over backbones of what ``metrics`` gives as posteriors, or means of these or of logits: of a long
+    query they are then made in single precision first, and again in double precision wherever that may change an answer.
 
     Learnt state is made of tensors, numbers, strings and tuples of them, so that a fit can be saved without pickle. A field
     called ``seed`` is set by the runner and is no part of the name.

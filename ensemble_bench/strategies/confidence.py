@@ -9,20 +9,24 @@ import torch
 from torch import Tensor
 
 from ensemble_bench.cube import Cube
-from ensemble_bench.metrics import confidences, posteriors
+from ensemble_bench.metrics import confidences, posteriors, posteriors_of
 from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.single import ballots
 
 ROUNDING = 1e-12  # a sum over classes in another order differs by as much, and on some processors by nothing
 
 
+def highest(top: Tensor) -> Tensor:
+    """Which of b numbers are the highest of each sample, up to rounding: bool [b, s]."""
+    return top >= top.amax(0) - ROUNDING
+
+
 def most_confident(probabilities: Tensor, top: Tensor | None = None) -> Tensor:
     """Of [b, s, c], for each sample the row with the highest maximum, [s, c]; those equal up to rounding share by their mean.
 
-    ``top`` [b, s] are the maxima where they are known more precisely, or another reason to choose.
+    ``top`` [b, s] is another reason to choose.
     """
-    top = probabilities.amax(-1) if top is None else top
-    chosen = top >= top.amax(0) - ROUNDING
+    chosen = highest(probabilities.amax(-1) if top is None else top)
     scores = probabilities[chosen.int().argmax(0), torch.arange(chosen.shape[1])]
     shared = (chosen.sum(0) > 1).nonzero().squeeze(1)
     if len(shared):
@@ -46,5 +50,9 @@ class Confidence(Strategy):
     def predict(self, query: Cube) -> Tensor:
         if "probabilities" not in query.has:
             return most_confident(ballots(query.by_backbone()), confidences(query))
-        scores = most_confident(posteriors(query), confidences(query))
+        chosen = highest(confidences(query))
+        scores = posteriors_of(query, chosen.int().argmax(0))
+        shared = (chosen.sum(0) > 1).nonzero().squeeze(1)
+        if len(shared):
+            scores[shared] = most_confident(posteriors(query.take(shared)), chosen[:, shared].to(scores))
         return scores / scores.sum(-1, keepdim=True)  # an archive's rounded rows need not sum to one

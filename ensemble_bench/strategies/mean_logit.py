@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ensemble_bench.cube import Cube
+from ensemble_bench.metrics import mean_logit
 from ensemble_bench.strategies.base import Strategy
 
 
@@ -21,6 +22,7 @@ class MeanLogit(Strategy):
     family: ClassVar[str] = "static"
     needs: ClassVar[tuple[str, ...]] = ("logits",)
     gives: ClassVar[str] = "logits"
+    rough: ClassVar[bool] = True
 
     def predict(self, query: Cube) -> Tensor:
-        return query.by_backbone().logits.double().mean(0)
+        return mean_logit(query)
