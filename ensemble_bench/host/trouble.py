@@ -31,7 +31,8 @@ def told(error: Exception, dataset: str) -> BenchError | None:
     if inside:
         kind, sentence = getattr(errors, inside[1], BadData), inside[2]
     if kind is not None:
-        return kind(f"{dataset}: {sentence}" if issubclass(kind, (BadData, Lacking)) else sentence)
+        bare = issubclass(kind, (BadData, Lacking)) and not sentence.startswith(f"{dataset}: ")
+        return kind(f"{dataset}: {sentence}" if bare else sentence)
     first = text.partition(_CAUSE)[0]
     frames = re.findall(r'File "(.+?)", line', first)
     if _READER not in text or (frames and Path(frames[-1]).is_relative_to(_HERE)):  # a mistake of ours keeps its traceback

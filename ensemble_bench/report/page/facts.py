@@ -389,8 +389,10 @@ def _drill(task: str, own: _Singles, wanted: int, catalogue: Catalogue, results:
     card, lacking = _card(task, catalogue, results)
     if card is not None and len(every):
         try:
+            source = sources.named(sources.of(card))
+            card = source.task  # with the names of the classes, where these come with the images
             ids = [str(own.ids[row]) for row in every]
-            for row, picture in zip(every, sources.of(card).pictures("test", ids), strict=True):
+            for row, picture in zip(every, source.pictures("test", ids), strict=True):
                 shots[int(row)] = _thumbnail(picture)
         except BenchError as error:
             lacking = f"the images are not at hand: {error}"
