@@ -18,7 +18,7 @@ from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.corrupt.suite import Suite
 from ensemble_bench.errors import BadData, BadOption, Missing
 from ensemble_bench.host.running import RUNNING
-from ensemble_bench.host.trouble import without_code
+from ensemble_bench.host.trouble import refused
 from ensemble_bench.pictures import Picture
 from ensemble_bench.sources.base import Source, checked
 from ensemble_bench.task import Catalogue, Task
@@ -135,14 +135,14 @@ def check_root(name: str, root: str, split: str) -> None:
 
 
 def shielded(dataset: Any) -> Any:
-    """A webdataset of the host's whose reader executes nothing; the evaluation gets no more workers than it has shards."""
+    """A webdataset of the host's whose reader refuses code and names that lead out; never more workers than it has shards."""
     stages = dataset.pipeline
     place = next((n for n, stage in enumerate(stages) if SPLITTER in repr(stage)), None)
     if place is None:
         raise Missing(
             "the installed webdataset makes its samples in a way that is not known here: pip install 'webdataset<1.1'."
         )
-    stages.insert(place + 1, without_code)
+    stages.insert(place + 1, refused)
     args: Namespace | None = RUNNING.get()
     if args is not None:
         args.num_workers = min(args.num_workers, len(stages[0]))
@@ -170,7 +170,7 @@ def opened(original: Callable[..., Any]) -> Callable[..., Any]:
             made = original(*args, **kwargs)
         except FileNotFoundError as error:
             raise BadData(f"{name}: {error}: is --dataset_root {asked['root']} right, and can it be reached?") from error
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # a server that does not answer, files that are not what they should be
             raise BadData(f"{name}: CLIP_benchmark cannot fetch or read it: {error}.") from error
         if not webdataset:
             return made

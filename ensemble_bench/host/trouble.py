@@ -11,6 +11,7 @@ from typing import Any
 
 from ensemble_bench import errors
 from ensemble_bench.errors import BadData, BenchError, Lacking
+from ensemble_bench.tars import leads_out
 
 CODE = frozenset({"pkl", "pickle", "pyd", "pth"})  # members that its reader would execute
 _READER = f"{os.sep}webdataset{os.sep}"
@@ -42,9 +43,14 @@ def told(error: Exception, dataset: str) -> BenchError | None:
     return BadData(f"{dataset}: {reason}: make or fetch that webdataset again.")
 
 
-def without_code(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The samples of a shard; BadData where one holds a member that the reader would execute."""
+def refused(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The samples of a shard; BadData where one holds a member that the reader would execute, or has a name that leads out."""
     for sample in samples:
+        if leads_out(str(sample.get("__key__"))):
+            raise BadData(
+                f"{sample.get('__url__')}: the name of the sample {sample['__key__']!r} leads out of the archive; nothing was "
+                "unpacked; make the shard anew without it."
+            )
         for name in sample:
             if name.removesuffix(".gz").rpartition(".")[2] in CODE:
                 raise BadData(
