@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import functools
 import hashlib
@@ -185,7 +186,11 @@ def _of_csv(path: Path) -> Iterator[tuple[str, Entry]]:
         lost = [key for key in ("dataset", "model", "pretrained") if not entry.get(key)]
         if lost:
             raise BadRecord(f"{where}: there is no {lost[0]!r}; a table of CLIP_benchmark's has dataset, model, pretrained.")
-        entry.pop(OURS, None)  # as a cell it is text
+        if own := entry.pop(OURS, None):  # what the host made of a JSON object: the text of a Python one
+            try:
+                entry[OURS] = ast.literal_eval(own)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                raise BadRecord(f"{where}: what stands under {OURS!r} is cut off: build the table again.") from None
         yield where, entry
 
 
