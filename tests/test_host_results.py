@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ensemble_bench import leaderboard, report, runner
+from ensemble_bench import fits, leaderboard, report, runner
 from ensemble_bench.cli import main
 from ensemble_bench.errors import BadRecord
 from ensemble_bench.host import results
@@ -105,6 +105,18 @@ def test_a_file_of_the_hosts_is_a_single_backbone(tmp_path: Path) -> None:
     assert found["single:openai/ViT-B-32", "imagenet1k (it)", "acc5", "clean"]["status"] == "not-applicable"
     assert found["log-avg", "mini/faces", "acc1", "mini-c:fog:3"]["backbones"] is None
     assert found["single:openai/ViT-B-32", "mean(2 tasks)", "acc1", "clean"]["value"] == pytest.approx((0.898 + 0.25) / 2)
+
+
+def test_a_fitted_strategy_does_not_pass_for_one_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's file does not say how many labels it saw: the fit does, where it is at hand."""
+    monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
+    fit = fits.save(fits.shelf(), {}, {"strategy": "nlc", "shots": 4})
+    (tmp_path / "out").mkdir()
+    theirs(tmp_path / "out", dataset="eb/mini/faces", model="nlc", pretrained=f"mini@{fit}")
+    theirs(tmp_path / "out", dataset="eb/mini/faces", model="nlc", pretrained="mini@0123456789ab")
+    found = [(row["shots"], row["labels"]) for row in results.rows([tmp_path / "out"]) if row["metric"] == "acc1"]
+    assert found == [(4, None), (0, None)]
+    assert main(["board", "--from", str(tmp_path / "out")]) == 0
 
 
 def test_tables_say_what_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
