@@ -107,6 +107,17 @@ def test_bad_names(
         build(name, **options)
 
 
+def test_pictures_of_ones_own_are_a_data_set(host: Any, tmp_path: Path) -> None:
+    for place, name in enumerate(("cat", "dog", "dog")):
+        (tmp_path / "pets" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pets" / name / f"{place}.png").write_bytes(encoded(GREY + place))
+    made = build(f"eb/folder:{tmp_path}/pets")
+    assert made.classes == ["cat", "dog"] and made.templates == ["a photo of a {c}."]
+    assert [(int(np.asarray(picture)[0, 0, 0]), label) for picture, label in made] == [(99, 0), (100, 1), (101, 1)]
+    foggy = build(f"eb/folder:{tmp_path}/pets@mini-c:fog:3")
+    assert not np.array_equal(np.asarray(foggy[0][0]), np.asarray(made[0][0]))
+
+
 def test_own_prompts_and_names_count(host: Any, tmp_path: Path) -> None:
     file = tmp_path / "own.json"
     file.write_text(json.dumps({"mini/faces": ["one", "two"]}))
