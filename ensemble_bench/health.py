@@ -53,15 +53,17 @@ def _places(items: Sequence[str], wanted: str) -> str:
     return " and ".join(str(place) for place, item in enumerate(items, 1) if item == wanted)
 
 
-def classes(names: Sequence[str], twice: str = "error") -> list[Finding]:
-    """Class names: at least two, none empty, none twice (how bad that is: a card may know of it)."""
+def classes(names: Sequence[str], twice: str = "error", empty: str = "error") -> list[Finding]:
+    """Class names: at least two, none empty, none twice (how bad these two are: a card may know of them)."""
     found = []
     if len(names) < 2:
         found.append(Finding("error", "classes", f"there are {len(names)} class names.", "A task needs at least two."))
-    empty = [str(place) for place, name in enumerate(names, 1) if not name.strip()]
-    if empty:
+    bare = [str(place) for place, name in enumerate(names, 1) if not name.strip()]
+    if bare:
         cure = "Remove empty lines, or give these classes their names."
-        found.append(Finding("error", "classes", f"class names are empty: number {some(empty)}.", cure))
+        if empty == "warning":
+            cure = "Their prompts name nothing: read numbers of these classes with care."
+        found.append(Finding(empty, "classes", f"class names are empty: number {some(bare)}.", cure))
     twins = [name for name, count in Counter(names).items() if count > 1 and name.strip()]
     if twins:
         said = "; ".join(f"{name!r} is number {_places(names, name)}" for name in twins[:_SHOWN])

@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from ensemble_bench import fewshot, pictures, provenance, sources
+from ensemble_bench import fewshot, pictures, provenance, shipped, sources
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.corrupt import suite
 from ensemble_bench.corrupt.manifest import Manifest, sha256, whole
@@ -22,6 +22,7 @@ from ensemble_bench.corrupt.shards import put
 from ensemble_bench.corrupt.suite import Suite
 from ensemble_bench.errors import BadData, BadOption
 from ensemble_bench.pictures import Picture
+from ensemble_bench.sources import own
 from ensemble_bench.sources.base import Index, Source, checked
 from ensemble_bench.task import Catalogue, Task
 
@@ -30,9 +31,20 @@ BATCH = 64
 
 
 def named(text: str, more: tuple[Path, ...] = (), seed: int = 0) -> tuple[Task, Condition, Suite | None]:
-    """Task, condition and suite of ``TASK[@SUITE:CORRUPTION:SEVERITY]``; ``more`` are folders with cards."""
+    """Task, condition and suite of ``TASK[@SUITE:CORRUPTION:SEVERITY]``; ``more`` are folders with cards.
+
+    TASK may also be ``folder:PATH`` or ``wds:PATH``, where an ``@`` that no suite follows is part of the path.
+    """
     name, at, condition = text.partition("@")
-    task = Catalogue(more).task(name)
+    if own.is_own(text):
+        name, at, condition = text.rpartition("@")
+        if condition != "clean" and condition.partition(":")[0] not in suite.suites(more):
+            name, at, condition = text, "", ""
+    task = own.read(name) if own.is_own(name) else Catalogue(more).task(name)
+    if task.kind != "classification":
+        raise BadOption(
+            f"{task.name}: several labels may be right for one of its images; only tasks with one can be handed on."
+        )
     if not at or condition == "clean":
         return task, CLEAN, None
     suites, conditions = suite.chosen([condition], more, seed)
@@ -55,8 +67,9 @@ class Written:
 class Export:
     """What is to be written to the folder ``out``: every split of a task, its test split under a condition.
 
-    Training samples stay clean, as everywhere. ``shards`` per split (never more than samples); None chooses. Pictures are PNG,
-    or JPEG of a quality. ``limit`` keeps of the test split the samples that ``run --limit`` would.
+    Training samples stay clean, as everywhere; ``test_only`` leaves them out. ``shards`` per split (never more than samples);
+    None chooses. Pictures are PNG, or JPEG of a quality. ``limit`` keeps of the test split the samples that ``run --limit``
+    would. ``task`` gets the names that come with its data. Raises Missing where these are not fetched.
     """
 
     task: Task
@@ -66,15 +79,18 @@ class Export:
     shards: int | None = None
     jpeg: int | None = None
     limit: int | None = None
+    test_only: bool = False
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise BadOption(f"--limit must be at least 1, not {self.limit}.")
         if self.shards is not None and self.shards < 1:
             raise BadOption(f"--shards must be at least 1, not {self.shards}.")
+        object.__setattr__(self, "task", self.source.task)
         for kind, texts in (("class name", self.task.classes), ("template", self.task.templates)):
-            for text in texts:
-                if text.splitlines() != [text.strip()]:
+            for place, text in enumerate(texts, 1):
+                bare = not text and kind == "class name" and place < len(texts)  # CLEVR's fourth: an empty line between others
+                if text.splitlines() != [text.strip()] and not bare:
                     raise BadOption(f"{self.task.name}: the {kind} {text!r} is no line of its own, as a webdataset needs it.")
         for template in self.task.templates:
             try:
@@ -87,12 +103,17 @@ class Export:
     @cached_property
     def source(self) -> Source:
         """Where the clean pictures come from."""
-        return sources.of(self.task)
+        return sources.named(sources.of(self.task))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What is written of the task."""
+        return ("test",) if self.test_only else self.task.splits
 
     @cached_property
     def indices(self) -> Mapping[str, Index]:
         """The samples of every split."""
-        found = {split: checked(self.source, split) for split in self.task.counts}
+        found = {split: checked(self.source, split) for split in self.splits}
         test = found["test"]
         kept = fewshot.limited(test.ids, self.limit)
         return {**found, "test": Index(tuple(test.ids[n] for n in kept), tuple(test.labels[n] for n in kept))}
@@ -121,6 +142,8 @@ class Export:
         altered = {} if self.suite is None else {"suite": self.suite.about(), **self.suite.said(self.condition)}
         splits = {split: fewshot.digest(index.ids) for split, index in self.indices.items()}
         said = {split: self.shown(split)[0].said(split) for split in self.indices}
+        names = {what: shipped.digest(getattr(self.task, what)) for what in ("classes", "templates")}
+        own = {"names": names} if "source" in (self.task.classes_from, self.task.templates_from) else {}
         return {
             "task": [self.task.name, self.task.version, self.task.card_digest],
             "condition": [str(self.condition), self.condition.seed],
@@ -131,6 +154,7 @@ class Export:
             "jpeg": self.jpeg,
             "versions": {name: version for name, version in provenance.versions().items() if name in ("numpy", "pillow")},
             "licence": self.task.licence,
+            **own,
         }
 
     def beside(self) -> dict[str, str]:

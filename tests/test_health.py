@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from scipy.stats import binomtest
 
-from ensemble_bench import health
+from ensemble_bench import health, sources
 from ensemble_bench.errors import BadData
 from ensemble_bench.health import Finding
+from ensemble_bench.task import Catalogue
 
 
 def said(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -25,6 +28,24 @@ def test_class_names() -> None:
     one(health.classes(["cat", " ", "dog", ""]), "error", "class names are empty: number 2, 4.")
     one(health.classes(["cat", "dog", "cat"]), "error", "'cat' is number 1 and 3")
     one(health.classes(["cat", "Cat", "dog"]), "warning", "differ only in case or blanks: Cat, cat.")
+
+
+def test_names_that_a_card_knows_of() -> None:
+    """CLIP_benchmark's fourth class of CLEVR's distances has an empty name: so be it, and it is said."""
+    one(health.classes(["cat", "", "dog"], empty="warning"), "warning", "number 2. Their prompts name nothing")
+    clevr = Catalogue().task("vtab/clevr_closest_object_distance")
+    one(sources.wording(clevr), "warning", "class names are empty: number 4.")
+    one(sources.wording(dataclasses.replace(clevr, names={})), "error", "class names are empty: number 4. Remove empty lines")
+    twice = dataclasses.replace(clevr, classes=("a", "a", "b"))
+    one(sources.wording(twice), "warning", "'a' is number 1 and 2")
+    one(sources.wording(dataclasses.replace(twice, card_digest="")), "error", "'a' is number 1 and 2")
+
+
+@pytest.mark.parametrize("name", Catalogue().paths)
+def test_no_card_has_names_that_stop_a_run(name: str) -> None:
+    task = Catalogue().task(name)
+    if task.complete:
+        health.demand(name, sources.wording(task))
 
 
 def test_templates() -> None:

@@ -6,12 +6,14 @@ import gc
 import io
 import json
 import pickle
+import socket
 import tarfile
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -91,7 +93,7 @@ def test_every_module_of_the_host_builds_ours(host: Any) -> None:
         ("eb/mini/faces@mini-c", {}, BadOption, "stands for 6"),
         ("eb/mini/faces", {"split": "val"}, BadOption, "mini/faces has no split 'val', only train and test"),
         ("eb/mini/faces", {"language": "it"}, BadOption, "English; --language it changes nothing"),
-        ("cifar10", {"language": "zh"}, BadOption, "no class names and templates for --language zh"),
+        ("cifar10", {"language": "zh"}, BadOption, "templates for --language zh, only for ar, cn, en, it, jp"),
         ("wds/x", {"root": "nowhere"}, BadData, r"there is no folder nowhere.test"),
         ("wds/x", {"root": "https://example.org/a'b"}, BadData, "has a quote, a space or a sign of the shell's"),
     ],
@@ -100,10 +102,20 @@ def test_bad_names(
     host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict[str, str], error: Any, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if name == "cifar10":  # what the host does once the pictures are there
-        monkeypatch.setattr("clip_benchmark.datasets.builder.CIFAR10", lambda **options: Namespace(classes=["x"]))
+    monkeypatch.setattr("clip_benchmark.datasets.builder.CIFAR10", lambda **options: pytest.fail("it went for the pictures"))
     with pytest.raises(error, match=said):
         build(name, **options)
+
+
+def test_pictures_of_ones_own_are_a_data_set(host: Any, tmp_path: Path) -> None:
+    for place, name in enumerate(("cat", "dog", "dog")):
+        (tmp_path / "pets" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "pets" / name / f"{place}.png").write_bytes(encoded(GREY + place))
+    made = build(f"eb/folder:{tmp_path}/pets")
+    assert made.classes == ["cat", "dog"] and made.templates == ["a photo of a {c}."]
+    assert [(int(np.asarray(picture)[0, 0, 0]), label) for picture, label in made] == [(99, 0), (100, 1), (101, 1)]
+    foggy = build(f"eb/folder:{tmp_path}/pets@mini-c:fog:3")
+    assert not np.array_equal(np.asarray(foggy[0][0]), np.asarray(made[0][0]))
 
 
 def test_own_prompts_and_names_count(host: Any, tmp_path: Path) -> None:
@@ -188,6 +200,10 @@ def spoilt(folder: Path, how: str) -> Path:
         return webdataset(folder, [[*sample("a"), *sample("b", 7)]])
     if how == "pickle":
         return webdataset(folder, [[*sample("a"), ("a.pkl", pickle.dumps(1))]])
+    if how == "climbs":
+        return webdataset(folder, [[*sample("a"), *sample("../../outside")]])
+    if how in ("more", "less"):
+        return webdataset(folder, [sample("a"), sample("b")], "3" if how == "more" else "1")
     return webdataset(folder, [[("a.png", b"no picture"), ("a.cls", b"0")]])
 
 
@@ -196,11 +212,12 @@ def test_a_spoilt_one_is_a_sentence_and_the_others_go_on(
     host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workers: str
 ) -> None:
     monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
-    for how in ("cut", "label", "seven", "pickle", "picture"):
+    bad = ("cut", "label", "seven", "pickle", "climbs", "more", "less", "picture")
+    for how in bad:
         spoilt(tmp_path / how, how)
     webdataset(tmp_path / "whole", [[*sample("a"), *sample("b", 1)]])
     words = ["eval", "--model_type", "ensemble_bench", "--model", "single:mini/convnext", "--pretrained", "mini", "--dataset"]
-    words += [f"wds/{how}" for how in ("cut", "label", "seven", "pickle", "picture", "absent", "whole")]
+    words += [f"wds/{how}" for how in (*bad, "absent", "whole")]
     words += ["--dataset_root", f"{tmp_path}/{{dataset}}", "--output", f"{tmp_path}/out/{{dataset}}.json", "--quiet"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -211,10 +228,61 @@ def test_a_spoilt_one_is_a_sentence_and_the_others_go_on(
         ("label", "invalid literal"),
         ("seven", "the data have the label 7, but there are 2 class names"),
         ("pickle", "code in data is never run"),
+        ("climbs", "the name of the sample '../../outside' leads out of the archive"),
+        ("more", "nshards.txt says '3' shards, and there are 2"),
+        ("less", "nshards.txt says '1' shards, and there are 2"),
         ("picture", "cannot identify image file"),
         ("absent", "there is no folder"),
     ):
         (line,) = [line for line in said if line.startswith(f"ensemble-bench: wds/{how}: ")]
         assert text in line
-    assert said[-1] == "ensemble-bench: 6 of 7 evaluations failed; the others are finished."
+    assert said[-1] == "ensemble-bench: 9 of 10 evaluations failed; the others are finished."
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole.json"]
+    assert not list(tmp_path.parent.rglob("outside*"))
+
+
+def silent() -> tuple[socket.socket, str]:
+    """A taken port on which nobody listens, and the address of a data set there."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    return taken, f"http://127.0.0.1:{taken.getsockname()[1]}/x"
+
+
+def test_what_cannot_be_reached_is_a_sentence_and_the_others_go_on(
+    host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hub that does not answer, an address with quotes in it, and a download of the host's own that fails."""
+
+    def unreachable(**options: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("clip_benchmark.datasets.builder.CIFAR10", unreachable)
+    monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.chdir(tmp_path)
+    taken, address = silent()
+    with taken:
+        for root, said in (
+            (address, f"wds/x: Failed to retreive data: is --dataset_root {address} right, and can it be reached?"),
+            (f"{address}'; touch exploded; '", "has a quote, a space or a sign of the shell's"),
+            (str(tmp_path / "pictures"), "cifar10: CLIP_benchmark cannot fetch or read it: <urlopen error Name or service"),
+        ):
+            asked = "cifar10" if said.startswith("cifar10") else "wds/x"
+            words = ["eval", "--model_type", "ensemble_bench", "--model", "single:mini/convnext", "--pretrained", "mini"]
+            words += ["--dataset", asked, "eb/mini/faces", "--dataset_root", root, "--num_workers", "0", "--quiet"]
+            assert host.main([*words, "--output", "out/{dataset}.json"]) == 2
+            err = capsys.readouterr().err
+            assert said in err and err.count("wds/x: wds/x") == 0
+            assert "1 of 2 evaluations failed; the others are finished." in err
+            assert [path.name for path in Path("out").iterdir()] == ["eb_mini_faces.json"]
+    assert not list(tmp_path.rglob("exploded"))
+
+
+def test_a_language_that_the_host_has_not_is_a_sentence(host: Any, tmp_path: Path) -> None:
+    """Else a result would be called Klingon whose prompts are English."""
+    root = webdataset(tmp_path / "set", [sample("a"), sample("b", 1)])
+    with pytest.raises(
+        BadOption, match="wds/x: CLIP_benchmark has no class names and templates for --language tlh, only for ar"
+    ):
+        build("wds/x", root=str(root), language="tlh")
+    assert build("wds/x", root=str(root), language="it").classes == ["cat", "dog"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import normalize
 
 from ensemble_bench import backbones, fits, metrics, prompts, runner, sources
@@ -85,6 +87,41 @@ def test_it_is_a_module_like_any_other(joined: module.Joined) -> None:
             joined, joined.tokenizer, ["circle", "square"], [lambda name: f"a {name}"], num_classes_per_batch=None
         )
     assert classifier.shape == (width, 2)
+
+
+def test_it_retrieves_and_can_be_probed(joined: module.Joined) -> None:
+    """By the host's own retrieval, which is that of the averaged logits; and a linear probe learns from its features."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the host's, of its own imports
+        from clip_benchmark.metrics import zeroshot_retrieval
+
+    source = sources.of(Catalogue().task("mini/shapes"))
+    index = source.index("test")
+    first = [index.labels.index(label) for label in range(8)]
+    pictures = list(source.pictures("test", [index.ids[place] for place in first]))
+    captions = [f"a {source.task.classes[label]}" for label in range(8)]
+    batch = torch.stack([joined.preprocess(Image.fromarray(picture)) for picture in pictures])
+    pairs = [(batch[start : start + 4], [[text] for text in captions[start : start + 4]]) for start in (0, 4)]
+    found = zeroshot_retrieval.evaluate(joined, pairs, joined.tokenizer, "cpu", amp=False, recall_k_list=[1, 3])
+    logits, own = cube(pictures, captions).logits.mean(0), torch.arange(8)
+    for k in (1, 3):
+        texts = (logits.topk(k, dim=1).indices == own[:, None]).any(1).float().mean()
+        images = (logits.topk(k, dim=0).indices == own[None]).any(0).float().mean()
+        assert found == found | {f"text_retrieval_recall@{k}": float(texts), f"image_retrieval_recall@{k}": float(images)}
+    assert found["text_retrieval_recall@3"] > 0.5, "a module at chance would pass the rest"
+
+    train, test = source.index("train"), slice(0, 100)
+    shown = {
+        "train": list(source.pictures("train", train.ids[:200])),
+        "test": list(source.pictures("test", index.ids[test])),
+    }
+    with torch.no_grad():
+        features = {
+            split: joined.encode_image(torch.stack([joined.preprocess(Image.fromarray(one)) for one in many]), normalize=True)
+            for split, many in shown.items()
+        }
+    probe = LogisticRegression(C=100, max_iter=2000).fit(features["train"], train.labels[:200])
+    assert probe.score(features["test"], index.labels[test]) > 0.5
 
 
 def test_what_is_learnt_weighs(tmp_path: Path) -> None:

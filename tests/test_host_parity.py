@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ensemble_bench import backbones, fits, runner
+from ensemble_bench import backbones, fewshot, fits, runner, sources
 from ensemble_bench import shards as exported
 from ensemble_bench.backbones.mini.pool import expanded
 from ensemble_bench.cube import Cube
 from ensemble_bench.records import Results
 from ensemble_bench.request import Request
-from ensemble_bench.task import Catalogue
 
 POOL = backbones.POOLS["mini"]
 METRICS = ("acc1", "acc5", "mean_per_class_recall")
@@ -27,10 +29,32 @@ NEAR = 1e-5  # between the two best of the host's logits, which are 100 times a 
 STRATEGIES = ("log-avg", "confidence", "vote-top1", "mean-probability", "single:mini/vit-16", "nlc", "genetic")
 
 
-def export(folder: Path, task: str, shards: int, limit: int | None) -> Path:
-    out = folder / f"{task.rpartition('/')[2]}-{shards}"
-    exported.written(exported.Export(Catalogue().task(task), out, shards=shards, limit=limit), workers=1)
-    return out
+FOG = "mini/faces@mini-c:fog:3"
+
+Exported = Callable[[str, int, int | None], Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One store for the whole file: what a test has encoded, the next one finds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path_factory.mktemp("store")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Where a task (or TASK@CONDITION) lies as so many shards: each written once."""
+    folder = tmp_path_factory.mktemp("exports")
+
+    @cache
+    def made(name: str, shards: int, limit: int | None) -> Path:
+        task, condition, suite = exported.named(name)
+        out = folder / f"{re.sub('[^a-z0-9]+', '-', name)}-{shards}-{limit}"
+        exported.written(exported.Export(task, out, condition, suite, shards=shards, limit=limit), workers=1)
+        return out
+
+    return made
 
 
 def cubes(tasks: tuple[str, ...], limit: int | None) -> dict[str, Cube]:
@@ -63,8 +87,10 @@ def ours(folder: Path, **options: Any) -> Results:
     return runner.run(Request(output=folder, draws=1, **options)).results
 
 
-def values(results: Results, task: str, strategy: str) -> dict[str, float | None]:
-    (record,) = [r for r in results.records if (r.task, r.strategy, r.condition) == (task, strategy, "clean")]
+def values(results: Results, name: str, strategy: str) -> dict[str, float | None]:
+    """Our metrics of a task, or of TASK@CONDITION."""
+    task, _, condition = name.partition("@")
+    (record,) = [r for r in results.records if (r.task, r.strategy, r.condition) == (task, strategy, condition or "clean")]
     return {name: record.metrics[name]["value"] for name in METRICS}
 
 
@@ -73,11 +99,19 @@ def host_says(path: Path) -> dict[str, float | None]:
     return {name: None if math.isnan(said[name]) else said[name] for name in METRICS}
 
 
-def compare(tmp_path: Path, tasks: tuple[str, ...], limit: int | None) -> None:
+def stock(asked: list[list[str]]) -> None:
+    """Evaluations by CLIP_benchmark itself, in a process that does not know us."""
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("stock_host.py"))]
+    said = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=3000)
+    assert said.returncode == 0, said.stderr[-3000:]
+
+
+def compare(tmp_path: Path, export: Exported, tasks: tuple[str, ...], limit: int | None) -> None:
     """Every backbone of the pool on every task: one shard with one worker, eight with one and with four."""
     layouts = [(1, 1), (8, 1), (8, 4)]
-    roots = {(task, shards): export(tmp_path, task, shards, limit) for task in tasks for shards in (1, 8)}
-    asked, places = [], {}
+    roots = {(task, shards): export(task, shards, limit) for task in tasks for shards in (1, 8)}
+    asked: list[list[str]] = []
+    places: dict[tuple[str, str, int, int], Path] = {}
     for name in POOL:
         folder = expanded(name.removeprefix("mini/"))
         for task in tasks:
@@ -89,9 +123,7 @@ def compare(tmp_path: Path, tasks: tuple[str, ...], limit: int | None) -> None:
                 text = tmp_path / f"{name.replace('/', '-')}-{task.replace('/', '-')}.pt"  # read once, not once a layout
                 words += ["--load_clfs" if (shards, workers) != layouts[0] else "--save_clf", str(text)]
                 asked.append([*words, "--no_amp", "--quiet", "--output", str(out)])
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("stock_host.py"))]
-    said = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=3000)
-    assert said.returncode == 0, said.stderr[-3000:]
+    stock(asked)
     strategies = tuple(f"single:{name}" for name in POOL)
     results = ours(tmp_path / "ours", tasks=tasks, strategies=strategies, limit=limit)
     shown = cubes(tasks, limit)
@@ -110,13 +142,53 @@ def compare(tmp_path: Path, tasks: tuple[str, ...], limit: int | None) -> None:
             assert abs(mine[metric] - theirs[metric]) <= 1e-12 + len(close[metric]) * weight(cube, metric), where
 
 
-def test_the_stock_host_and_we_agree(tmp_path: Path) -> None:
-    compare(tmp_path, ("mini/faces", "mini/surfaces", "mini/shapes"), limit=32)
+def test_the_stock_host_and_we_agree(tmp_path: Path, export: Exported) -> None:
+    compare(tmp_path, export, ("mini/faces", "mini/surfaces", "mini/shapes"), limit=32)
+
+
+def test_the_stock_host_and_we_agree_on_a_corrupted_export(tmp_path: Path, export: Exported) -> None:
+    """What ``export task TASK@CONDITION`` wrote is that condition to CLIP_benchmark too."""
+    name, out = "mini/vit-8", tmp_path / "theirs.json"
+    words = ["eval", "--model", f"local-dir:{expanded(name.removeprefix('mini/'))}", "--pretrained", "", "--dataset", "wds/fog"]
+    stock([[*words, "--dataset_root", str(export(FOG, 4, 32)), "--no_amp", "--quiet", "--output", str(out)]])
+    task, _, condition = FOG.partition("@")
+    made = ours(tmp_path / "ours", tasks=(task,), strategies=(f"single:{name}",), corruptions=(condition,), limit=32)
+    mine = values(made, FOG, f"single:{name}")
+    assert host_says(out) == {key: value and pytest.approx(value, abs=1e-12) for key, value in mine.items()}
+
+
+READ = """
+import hashlib, json, sys, numpy
+from clip_benchmark.datasets.builder import build_dataset
+made = build_dataset("wds/any", root=sys.argv[1], transform=numpy.asarray, split="test")
+shown = sorted([hashlib.sha256(picture.tobytes()).hexdigest(), int(label)] for picture, label in made)
+print(json.dumps([made.classes, made.templates, shown]))
+assert not any(name.partition(".")[0] == "ensemble_bench" for name in sys.modules)
+"""
+
+
+def test_the_stock_loader_reads_a_corrupted_export_byte_for_byte(export: Exported) -> None:
+    """With nothing worked around: names, templates, labels and every pixel."""
+    words = [sys.executable, "-W", "ignore", "-c", READ, str(export(FOG, 4, 32))]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert said.returncode == 0, said.stderr[-3000:]
+    task, condition, suite = exported.named(FOG)
+    assert suite is not None
+    alter, source = suite.alter(condition), sources.of(task)
+    index = source.index("test")
+    places = fewshot.limited(index.ids, 32)
+    ids = [index.ids[place] for place in places]
+    pictures = [alter(name, picture) for name, picture in zip(ids, source.pictures("test", ids), strict=True)]
+    wanted = sorted(
+        [hashlib.sha256(picture.tobytes()).hexdigest(), index.labels[place]]
+        for place, picture in zip(places, pictures, strict=True)
+    )
+    assert json.loads(said.stdout.splitlines()[-1]) == [list(task.classes), list(task.templates), wanted]
 
 
 @pytest.mark.slow
-def test_the_stock_host_and_we_agree_on_whole_tasks(tmp_path: Path) -> None:
-    compare(tmp_path, ("mini/faces", "mini/surfaces", "mini/shapes", "mini/counting", "mini/letters"), limit=None)
+def test_the_stock_host_and_we_agree_on_whole_tasks(tmp_path: Path, export: Exported) -> None:
+    compare(tmp_path, export, ("mini/faces", "mini/surfaces", "mini/shapes", "mini/counting", "mini/letters"), limit=None)
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +202,12 @@ def host() -> Any:
     return activate
 
 
-def test_ensembles_through_the_door_are_ours(tmp_path: Path, host: Any) -> None:
-    tasks, limit = ("mini/faces", "mini/shapes"), 40
+def test_ensembles_through_the_door_are_ours(tmp_path: Path, host: Any, export: Exported) -> None:
+    tasks, limit = ("mini/faces", "mini/shapes"), 32
     results = ours(tmp_path / "ours", tasks=tasks, strategies=STRATEGIES, limit=limit, save_fits=True)
     saved = fits.of(tmp_path / "ours" / "fits")
     for task in tasks:
-        root = export(tmp_path, task, 3, limit)
+        root = export(task, 8, limit)
         for strategy in STRATEGIES:
             fit = [name for name, facts in saved.items() if (facts["task"], facts["strategy"]) == (task, strategy)]
             out = tmp_path / "theirs" / task / f"{strategy.replace('/', '_')}.json"  # folders that are not there yet

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ensemble_bench import leaderboard, report, runner
+from ensemble_bench import fits, leaderboard, report, runner
 from ensemble_bench.cli import main
 from ensemble_bench.errors import BadRecord
 from ensemble_bench.host import results
@@ -105,6 +107,18 @@ def test_a_file_of_the_hosts_is_a_single_backbone(tmp_path: Path) -> None:
     assert found["single:openai/ViT-B-32", "mean(2 tasks)", "acc1", "clean"]["value"] == pytest.approx((0.898 + 0.25) / 2)
 
 
+def test_a_fitted_strategy_does_not_pass_for_one_without_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's file does not say how many labels it saw: the fit does, where it is at hand."""
+    monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
+    fit = fits.save(fits.shelf(), {}, {"strategy": "nlc", "shots": 4})
+    (tmp_path / "out").mkdir()
+    theirs(tmp_path / "out", dataset="eb/mini/faces", model="nlc", pretrained=f"mini@{fit}")
+    theirs(tmp_path / "out", dataset="eb/mini/faces", model="nlc", pretrained="mini@0123456789ab")
+    found = [(row["shots"], row["labels"]) for row in results.rows([tmp_path / "out"]) if row["metric"] == "acc1"]
+    assert found == [(4, None), (0, None)]
+    assert main(["board", "--from", str(tmp_path / "out")]) == 0
+
+
 def test_tables_say_what_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     theirs(tmp_path)
     theirs(tmp_path, dataset="mscoco_captions", task="zeroshot_retrieval", metrics={"image_retrieval_recall@5": 0.56})
@@ -168,6 +182,7 @@ def test_a_bad_json_file_is_a_sentence(tmp_path: Path, text: str, said: str) -> 
         ("dataset,model,pretrained,acc1\nx,m,p,good\n", "line 2: acc1 must be a number, not 'good'"),
         ("dataset,model,acc1\nx,m,0.5\n", "line 2: there is no 'pretrained'"),
         ("dataset,model,pretrained,acc1\nx,m,p,1,2\n", "line 2 has not as many cells as the header"),
+        ("dataset,model,pretrained,acc1,ensemble_bench\nx,m,p,1,{'task'\n", "what stands under 'ensemble_bench' is cut off"),
         ("dataset,model,pretrained,acc1\nx,m,p,1\nx,m,p,2\n", "line 3: another file has another acc1"),
     ],
 )
@@ -187,6 +202,42 @@ def test_build_names_the_file_that_is_cut_off(written: Path, tmp_path: Path) -> 
         build(Namespace(files=[str(written), str(tmp_path)], output=str(tmp_path / "new" / "out.csv")))
     build(Namespace(files=[str(written)], output=str(tmp_path / "new" / "out.csv")))
     assert len(done) == 1 and (tmp_path / "new").is_dir()
+
+
+def test_the_stock_build_makes_one_table_of_ours_and_theirs(ours: Results, written: Path, tmp_path: Path) -> None:
+    """By CLIP_benchmark's own command, without us: every file is a line, and the table is a board again."""
+    folder = tmp_path / "all"
+    folder.mkdir()
+    for path in written.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    file = theirs(folder, dataset="eb/mini/faces", model="ViT-B-32", pretrained="openai")
+    command = [
+        str(Path(sys.executable).with_name("clip_benchmark")),
+        "build",
+        str(folder),
+        "--output",
+        str(tmp_path / "both.csv"),
+    ]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert said.returncode == 0, said.stderr[-2000:]
+    with (tmp_path / "both.csv").open(newline="") as table:
+        lines = {(row["dataset"], row["model"], row["task"]): row for row in csv.DictReader(table)}
+    assert len(lines) == 37
+    for path in folder.iterdir():
+        entry = json.loads(path.read_text())
+        row = lines[entry["dataset"], entry["model"], entry["task"]]
+        assert {name: float(row[name]) for name in entry["metrics"]} == entry["metrics"]
+        assert row["model_fullname"] == f"{entry['model']} {entry['pretrained']}"
+    single = "single:openai/ViT-B-32"
+    back = results.rows([tmp_path / "both.csv"])
+    values = {row["metric"]: row["value"] for row in back if row["strategy"] == single and row["task"] == "mini/faces"}
+    assert values == json.loads(file.read_text())["metrics"]
+
+    def own(rows: list[dict[str, Any]]) -> list[str]:
+        kept = [row for row in rows if row["strategy"] != single and not row["task"].startswith("mean(")]
+        return sorted(json.dumps({name: row[name] for name in COLUMNS}, sort_keys=True) for row in kept)
+
+    assert own(back) == own(results.rows([written])), "shots, labels and intervals too"
 
 
 def test_the_published_table_is_a_board() -> None:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble_bench import sources
+from ensemble_bench import cli, runner, sources
 from ensemble_bench.errors import BadCard, BadData, Missing
 from ensemble_bench.pictures import encoded
 from ensemble_bench.progress import Progress
+from ensemble_bench.request import Request
 from ensemble_bench.sources import own
 from ensemble_bench.sources.base import Wanted, checked
-from ensemble_bench.task import Task
+from ensemble_bench.task import Catalogue, Task
 
 
 def task(repository: str = "me/pets", **more: Any) -> Task:
@@ -119,7 +120,11 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         sources.of(task()).index("test")
 
 
-@pytest.mark.skipif(find_spec("datasets") is None, reason="the library datasets (extra 'datasets') is not installed")
+real = pytest.mark.skipif(find_spec("datasets") is None, reason="the library datasets (extra 'datasets') is not installed")
+"""Not where only a stand-in can be tried."""
+
+
+@real
 @pytest.mark.filterwarnings("ignore")  # of the library and what it imports
 def test_the_real_library_reads_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its loader of image folders, offline: names, labels and pixels."""
@@ -138,3 +143,80 @@ def test_the_real_library_reads_a_folder(tmp_path: Path, monkeypatch: pytest.Mon
     shown = list(one.pictures("test", index.ids))
     assert np.array_equal(shown[4], picture(61))
     assert len(one.said("train")["files"]) == 64
+
+
+CARD = """
+name = "mine/pets"
+version = 1
+title = "Pets"
+classes_from = "source"
+templates = ["a photo of a {{c}}."]
+licence = "MIT"
+provenance = "made by a test"
+[source]
+kind = "huggingface"
+repository = "{root}"
+image = "img"
+label = "species"
+[counts]
+train = 6
+test = 8
+classes = 2
+"""
+
+
+@real
+@pytest.mark.parametrize("form", ["parquet", "saved"])
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_real_library_wrote_runs(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the whole road: pictures inside the file, names of the label column, support from the train split, no network."""
+    import datasets
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
+    features = datasets.Features({"img": datasets.Image(), "species": datasets.ClassLabel(names=["guinea_pig", "wolf"])})
+    root = tmp_path / "pets"
+    made = {}
+    for split, first, count in (("train", 0, 6), ("test", 50, 8)):
+        pictures = [{"bytes": encoded(picture(first + n)), "path": None} for n in range(count)]
+        made[split] = datasets.Dataset.from_dict({"img": pictures, "species": [n % 2 for n in range(count)]}, features)
+        if form == "parquet":
+            (root / "data").mkdir(parents=True, exist_ok=True)
+            made[split].to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
+    if form == "saved":
+        datasets.DatasetDict(made).save_to_disk(root)
+    card = tmp_path / "cards" / "tasks" / "mine" / "pets.toml"
+    card.parent.mkdir(parents=True)
+    card.write_text(CARD.format(root=root))
+    asked = Request(
+        tasks=("mine/pets",),
+        cards=(tmp_path / "cards",),
+        backbones=("mini/vit-16", "mini/vit-8"),
+        strategies=("log-avg", "best-single"),
+        draws=2,
+        output=tmp_path / "out",
+    )
+    found = runner.run(asked)
+    assert found.failures == [] and {record.n for record in found.results.records} == {8}
+    assert {record.labels for record in found.results.records if record.strategy == "best-single"} == {2}
+    index = sources.named(sources.of(Catalogue(asked.cards).task("mine/pets")))
+    assert index.task.classes == ("guinea pig", "wolf") and index.index("test").labels == (0, 1) * 4
+    assert np.array_equal(next(index.pictures("test", ["test/0000003"])), picture(53))
+    assert cli.main(["check-task", "mine/pets", "--cards", str(tmp_path / "cards"), "-q"]) == 0
+
+
+@real
+@pytest.mark.filterwarnings("ignore")
+def test_one_split_without_a_name_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be train and test at once."""
+    import datasets
+
+    pictures = [{"bytes": encoded(picture(n)), "path": None} for n in range(4)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    datasets.Dataset.from_dict({"image": pictures, "label": [0, 1, 0, 1]}, features).save_to_disk(tmp_path / "one")
+    with pytest.raises(Missing, match="it is one split without a name: save a DatasetDict"):
+        sources.of(task(str(tmp_path / "one"))).index("test")
+    datasets.DatasetDict({"train": datasets.Dataset.from_dict({"image": pictures})}).save_to_disk(tmp_path / "many")
+    with pytest.raises(Missing, match="it has no split 'test', only train"):
+        sources.of(task(str(tmp_path / "many"))).index("test")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ensemble_bench import cli, reference
+from ensemble_bench import cards, cli, reference
+from ensemble_bench.records import Results
 from ensemble_bench.reference import Comparison, Published
 from ensemble_bench.task import Catalogue
 
@@ -174,3 +175,31 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr(leaderboard, "rows", lambda results, mce=None: [row()])
     assert cli.main(["board", str(tmp_path), "--reference"]) == 0
     assert "none of these numbers has been published" in capsys.readouterr().out
+
+
+def test_after_a_run_a_known_backbone_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the whole road, with a published figure made up for an embedded backbone: right first, then two points off."""
+    monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "-t", "mini/faces", "-b", "mini/vit-16", "-s", "single", "log-avg", "-o", "out"]
+    assert cli.main(words) == 0
+    assert "reference:" not in capsys.readouterr().out, "nobody has published anything of these"
+    (record,) = [r for r in Results(tmp_path / "out").records if r.strategy == "single:mini/vit-16"]
+    value = record.metrics["acc1"]["value"]
+    usual = cards.folder
+    monkeypatch.setattr(cards, "folder", lambda kind: tmp_path if kind == "reference" else usual(kind))
+    for points, said in ((0.0, "1 of 1 numbers of single backbones are within a point of published ones."), (2.0, "0 of 1")):
+        line = f"mini/faces,acc1,faces,{100 * value - points:.4f}\n"
+        (tmp_path / "made-up.csv").write_text(f"# made up\ntask,metric,dataset,mini/vit-16\n{line}")
+        reference.published.cache_clear()
+        try:
+            assert cli.main(words) == 0
+        finally:
+            reference.published.cache_clear()
+        out = capsys.readouterr().out
+        assert f"reference: {said}" in out
+        assert ("+2.00" in out and "made-up" in out and "OFF" in out) == bool(points)
+    assert cli.main([*words[:-1], "some", "--limit", "20"]) == 0
+    assert "reference:" not in capsys.readouterr().out, "part of the images is another question"

@@ -410,30 +410,66 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_a_broken_data_set_is_a_row_and_the_others_go_on(server: Served, what: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the whole road: a sentence in its row, exit 2, nothing executed, nothing half kept; the other set is measured."""
-    shutil.copytree(server.folder / "pets", server.folder / "bad")
-    _spoil(server.folder / "bad", what)
-    words = ["run", "-t", f"wds:{server.url}/bad", f"wds:{server.url}/pets", "-b", "mini/vit-16", "-s", "single", "log-avg"]
-    assert cli.main([*words, "-o", "out"]) == 2
+ON_DISK = BAD | {
+    "claims more": r"nshards\.txt says 5 shards, and there are 2",
+    "claims less": r"nshards\.txt says 1 shards, and there are 2",
+    "gone": r"bad is not a folder",
+}
+
+
+def _one_is_broken(bad: str, pets: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the whole road: a sentence in its row, exit 2, nothing executed; the other set is measured."""
+    words = ["run", "-t", bad, pets, "-b", "mini/vit-16", "-s", "single", "log-avg", "-o", "out"]
+    assert cli.main(words) == 2
     said = capsys.readouterr().err
-    with pytest.raises(AssertionError, match=BAD[what]):
+    with pytest.raises(AssertionError, match=reason):
         raise AssertionError(said)
     assert said.splitlines()[-1] == "ensemble-bench: 2 cells failed; the others are finished." and "Traceback" not in said
     assert cli.main(["board", "out", "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    bad, pets = (task(server, name).name for name in ("bad", "pets"))
-    failed = [row for row in rows if row["task"] == bad]
+    failed = [row for row in rows if row["task"] == own.read(bad).name]
     assert failed and all(row["value"] is None and row["status"] == "failed" and row["reason"] for row in failed)
-    done = [row for row in rows if row["task"] == pets and row["metric"] == "acc1"]
+    done = [row for row in rows if row["task"] == own.read(pets).name and row["metric"] == "acc1"]
     assert len(done) == 2 and all(row["value"] is not None and row["n"] == 12 for row in done)
     assert not Path("exploded").exists() and not list(Path().resolve().parent.rglob("climbs.png"))
+
+
+def _nothing_is_half_kept() -> None:
     for place in Path("store", "datasets").iterdir():
         listed = json.loads((place / MANIFEST).read_text())["files"] if (place / MANIFEST).exists() else {}
         for path in place.rglob("*.tar*"):
             data = path.read_bytes()
             assert hashlib.sha256(data).hexdigest() == listed[path.relative_to(place).as_posix()]["sha256"]
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_broken_data_set_is_a_row_and_the_others_go_on(server: Served, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(server.folder / "pets", server.folder / "bad")
+    _spoil(server.folder / "bad", what)
+    _one_is_broken(f"wds:{server.url}/bad", f"wds:{server.url}/pets", BAD[what], capsys)
+    _nothing_is_half_kept()
+
+
+@pytest.mark.parametrize("what", ON_DISK)
+def test_a_broken_data_set_on_the_disk_too(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("bad", "pets"):
+        data_set(Path(name), train=0)
+    _spoil(Path("bad"), what)
+    with no_network():
+        _one_is_broken("wds:bad", "wds:pets", ON_DISK[what], capsys)
+    assert not Path("store", "datasets").exists()
+
+
+def test_a_hub_that_does_not_answer_is_a_row_and_the_others_go_on(server: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the address would mean something to a shell."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        silent = f'wds:http://127.0.0.1:{taken.getsockname()[1]}/it\'s"; touch exploded; "'
+        reason = r"failed 5 times, the last time because it refuses connections.*what came is kept"
+        _one_is_broken(silent, f"wds:{server.url}/pets", reason, capsys)
+    _nothing_is_half_kept()
+    kept = [path.name for place in Path("store", "datasets").iterdir() if "touch" in place.name for path in place.rglob("*")]
+    assert set(kept) <= {".lock"}
 
 
 def test_the_only_data_set_broken_writes_nothing(server: Served, capsys: pytest.CaptureFixture[str]) -> None:
@@ -544,6 +580,48 @@ def test_no_more_shards_are_fetched_than_the_shots_need(server: Served, shots: i
     candidates = sources.named(sources.of(task(server))).candidates(shots, 5)
     assert candidates.about["shards"] == wanted and candidates.about["of"] == 8
     assert Counter(candidates.index.labels) == dict.fromkeys(range(3), 3 * len(wanted))
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_no_more_pictures_are_read_and_encoded_than_the_draws_hold(
+    server: Served, remote: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 72 train pictures those alone that some draw holds, each once, wherever the split lies."""
+    shown: list[str] = []
+    original = pictures.decoded
+
+    def decoded(data: bytes, where: str) -> pictures.Picture:
+        shown.append(where.rpartition(": ")[2])
+        return original(data, where)
+
+    monkeypatch.setattr("ensemble_bench.sources.webdataset.decoded", decoded)
+    root = f"wds:{server.url}/pets" if remote else f"wds:{server.folder}/pets"
+    asked = Request(
+        tasks=(root,), backbones=("mini/vit-16",), strategies=("single", "best-single"), shots=1, draws=3, output=Path("out")
+    )
+    found = runner.run(asked)
+    assert found.failures == []
+    supports = json.loads(Path("out", "supports", f"{own.read(root).name}.json").read_text())
+    drawn = {name for draw in supports["draws"] for name in draw["ids"]}
+    assert sorted(shown) == sorted([*(f"s{n:04d}" for n in range(12)), *drawn]) and len(drawn) < 10
+    assert found.work["encodes"] == len(shown)
+    if remote:
+        there = {int(path.stem) for path in (folder() / "train").glob("*.tar")}
+        assert there == set(supports["shards"]) == set(by_hand(8, 0, 4)) and len(there) == 2
+
+
+def test_to_have_all_of_a_train_split_is_asked_for_by_its_flag(server: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    """An export wants it whole; ``fetch`` without the flag brings what one shot needs, and would never end the sentence."""
+    words = ["export", "task", f"wds:{server.url}/pets", "out", "-q"]
+    assert cli.main(["fetch", "-t", f"wds:{server.url}/pets", "-q"]) == 0
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "6 of 8 shards of its train split are not fetched: run 'ensemble-bench fetch -t wds:http" in said
+    assert "/pets --whole' first." in said and not Path("out").exists()
+    assert cli.main([*words, "--test-only"]) == 0
+    assert cli.main(["fetch", "-t", f"wds:{server.url}/pets", "--whole", "-q"]) == 0
+    assert cli.main([*words[:3], "whole", "-q"]) == 0
+    capsys.readouterr()
 
 
 def test_a_draw_does_not_depend_on_what_happens_to_be_fetched(server: Served) -> None:

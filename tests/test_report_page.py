@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ensemble_bench.cli import main
 from ensemble_bench.records import Predictions, Record, Results
@@ -168,3 +169,41 @@ def test_in_a_browser(browser: Any, page: str, tmp_path: Path) -> None:
         tab.uncheck("input.family[value=oracle]")
         assert "oracle" not in column(0)
         tab.close()
+
+
+def test_names_and_pictures_that_come_with_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a data set without a card, and of one whose card leaves the names to its download."""
+    monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for place in range(12):
+        path = tmp_path / "pets" / ("guinea_pig", "wolf")[place % 2] / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+    card = tmp_path / "cards" / "tasks" / "mine" / "pets.toml"
+    card.parent.mkdir(parents=True)
+    card.write_text(
+        'name = "mine/pets"\nversion = 1\ntitle = "Pets"\nclasses_from = "source"\ntemplates = ["a {c}"]\nlicence = "MIT"\n'
+        'provenance = "a test"\n[source]\nkind = "folder"\nroot = "pets"\n[counts]\ntest = 12\nclasses = 2\n'
+    )
+    for text in ("folder:pets", "mine/pets"):
+        words = [
+            "-t",
+            text,
+            "-b",
+            "mini/vit-16",
+            "mini/vit-8",
+            "-s",
+            "single",
+            "-o",
+            text.replace(":", "-"),
+            "--cards",
+            "cards",
+        ]
+        assert main(["run", *words]) == 0
+        made = page_of([Results(tmp_path / text.replace(":", "-"))], thumbnails=3, cards=(tmp_path / "cards",))
+        assert made.count("data:image/jpeg") >= 3 and "guinea pig" in made and "not at hand" not in made
+        (tmp_path / "pets").rename(tmp_path / "away")
+        gone = page_of([Results(tmp_path / text.replace(":", "-"))], thumbnails=3, cards=(tmp_path / "cards",))
+        assert "the images are not at hand" in gone and "pets is not a folder" in gone and "class 0" in gone
+        (tmp_path / "away").rename(tmp_path / "pets")

@@ -14,7 +14,10 @@ import pytest
 from ensemble_bench import shards, sources
 from ensemble_bench.cli import main
 from ensemble_bench.corrupt.manifest import NAME
-from ensemble_bench.errors import BadOption, UnknownName
+from ensemble_bench.errors import BadData, BadOption, Missing, UnknownName
+from ensemble_bench.host.datasets import Pictures
+from ensemble_bench.pictures import encoded
+from ensemble_bench.sources import own
 from ensemble_bench.task import Catalogue, Task
 
 FACES = Catalogue().task("mini/faces")
@@ -114,6 +117,86 @@ def test_what_the_layout_cannot_hold(tmp_path: Path, changes: dict[str, Any], sa
         shards.Export(dataclasses.replace(FACES, **changes), tmp_path / "out")
 
 
+def test_names_that_come_with_the_data_are_written(tmp_path: Path) -> None:
+    """A third of the collection has its class names with its download only."""
+    shards.written(shards.Export(FACES, tmp_path / "data", shards=1, limit=6), workers=1)
+    (tmp_path / "data" / "classnames.txt").write_text("somebody\nnobody\n")
+    nameless = dataclasses.replace(
+        FACES,
+        source="webdataset",
+        options={"root": str(tmp_path / "data")},
+        classes=(),
+        templates=(),
+        counts={},
+        classes_from="source",
+        templates_from="source",
+        digests={},
+    )
+    asked = shards.Export(nameless, tmp_path / "out", shards=2)
+    assert shards.written(asked, workers=1) == shards.Written(4, 0)
+    assert (tmp_path / "out" / "classnames.txt").read_text() == "somebody\nnobody\n"
+    made = Pictures(nameless, "test")
+    assert made.classes == ["somebody", "nobody"] and made.templates == list(FACES.templates) and len(made) == 6
+    (tmp_path / "data" / "classnames.txt").write_text("somebody\nno one\n")
+    with pytest.raises(BadOption, match="is of another copy: its names is"):
+        shards.written(shards.Export(nameless, tmp_path / "out", shards=2), workers=1)
+    (tmp_path / "data" / "classnames.txt").unlink()
+    with pytest.raises(BadData, match="no class names come with the images"):
+        shards.Export(nameless, tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", Catalogue().paths)
+def test_every_task_of_the_collection_fits_the_layout(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as it can be told without its images: what is not fetched says so, and nothing else is wrong."""
+    monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    task = Catalogue().task(name)
+    if task.kind == "multilabel":
+        with pytest.raises(BadOption, match="several labels may be right"):
+            shards.named(name)
+    elif task.complete:
+        assert shards.Export(shards.named(name)[0], tmp_path / "out").task == task
+    else:
+        with pytest.raises(Missing, match=f"run 'ensemble-bench fetch -t {name}'|Run 'ensemble-bench fetch -t {name}'"):
+            shards.Export(shards.named(name)[0], tmp_path / "out")
+
+
+def test_an_empty_name_between_others_is_an_empty_line(tmp_path: Path) -> None:
+    """So the fourth class of CLEVR's distances is called, by CLIP_benchmark too; at the end nobody would see it."""
+    three = dataclasses.replace(FACES, classes=("face", "", "wall"), digests={})
+    shards.written(shards.Export(three, tmp_path / "out", shards=1, limit=4), workers=1)
+    assert (tmp_path / "out" / "classnames.txt").read_text() == "face\n\nwall\n"
+    again = read_back(dataclasses.replace(three, classes=(), classes_from="source"), tmp_path / "out")
+    assert again.names().classes == three.classes
+    with pytest.raises(BadOption, match="the class name '' is no line of its own"):
+        shards.Export(dataclasses.replace(FACES, classes=("face", "")), tmp_path / "end")
+
+
+def test_without_the_train_split(tmp_path: Path) -> None:
+    asked = shards.Export(FACES, tmp_path / "out", shards=2, test_only=True)
+    assert shards.written(asked, workers=1) == shards.Written(2, 0) and asked.total() == 160
+    assert not (tmp_path / "out" / "train").exists()
+
+
+def test_pictures_without_a_card(tmp_path: Path) -> None:
+    """A folder of somebody's own becomes a webdataset; an @ in its path is no condition unless a suite follows."""
+    root = tmp_path / "me@home" / "pets"
+    for place, name in enumerate(("cat", "dog", "cat", "dog", "dog")):
+        path = root / name / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(np.full((30, 40, 3), 40 * place, dtype=np.uint8)))
+    for text, condition in ((f"folder:{root}", "clean"), (f"folder:{root}@mini-c:fog:2", "mini-c:fog:2")):
+        task, told, suite = shards.named(text)
+        assert str(told) == condition and (suite is None) == (condition == "clean")
+        out = tmp_path / condition.replace(":", "-")
+        shards.written(shards.Export(task, out, told, suite, shards=1), workers=1)
+        back = sources.named(sources.of(own.read(f"wds:{out}")))
+        assert back.task.classes == ("cat", "dog") and back.index("test").labels == (0, 0, 1, 1, 1)
+        shown = next(back.pictures("test", back.index("test").ids[1:2]))
+        plain = np.full((30, 40, 3), 80, dtype=np.uint8)
+        assert np.array_equal(shown, plain if suite is None else suite.alter(told)("cat/2.png", plain))
+
+
 def test_names_of_conditions() -> None:
     assert str(shards.named("mini/faces@clean")[1]) == "clean"
     with pytest.raises(BadOption, match="'mini-c' stands for 6"):
@@ -125,7 +208,9 @@ def test_names_of_conditions() -> None:
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main(["export", "task", "mini/faces", str(out), "--shards", "2", "--limit", "10", "--jpeg", "90"]) == 0
-    assert "4 shards made, 0 were there, 50 images" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("4 shards made, 0 were there, 50 images")
+    assert said[1] == f"clip_benchmark eval --dataset wds/mini/faces --dataset_root {out} --num_workers 2"
     header = json.loads((out / NAME).read_text().splitlines()[0])
     assert header["jpeg"] == 90 and header["task"][0] == "mini/faces"
     for words, said in (

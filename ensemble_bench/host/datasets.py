@@ -18,12 +18,13 @@ from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.corrupt.suite import Suite
 from ensemble_bench.errors import BadData, BadOption, Missing
 from ensemble_bench.host.running import RUNNING
-from ensemble_bench.host.trouble import without_code
+from ensemble_bench.host.trouble import refused
 from ensemble_bench.pictures import Picture
 from ensemble_bench.sources.base import Source, checked
 from ensemble_bench.task import Catalogue, Task
 
 PREFIX = "eb/"
+NAMED = ("zeroshot_classification", "linear_probe")  # the tasks of the host that need names and templates
 SPLITTER = "group_by_keys"  # the stage of the host's reader that makes samples; the next ones decode them
 
 
@@ -40,12 +41,13 @@ class Pictures(Dataset[tuple[Any, int]]):
     """
 
     def __init__(self, task: Task, split: str, condition: Condition = CLEAN, suite: Suite | None = None) -> None:
-        if split not in task.counts:
-            raise BadOption(f"{task.name} has no split {split!r}, only {' and '.join(task.counts)}: give --split.")
+        source = sources.named(sources.of(task))
+        task = source.task
+        if split not in task.splits:
+            raise BadOption(f"{task.name} has no split {split!r}, only {' and '.join(task.splits)}: give --split.")
         self.classes, self.templates = list(task.classes), list(task.templates)
         self.split, self.condition, self.suite = split, condition, suite
         self.transform: Callable[[Any], Any] | None = None
-        source = sources.of(task)
         index = checked(source, split)
         self.ids, self.labels = index.ids, index.labels
         self.source: Source = source.under(condition) if suite is not None and suite.on_disk else source
@@ -127,19 +129,20 @@ def check_root(name: str, root: str, split: str) -> None:
     except (OSError, UnicodeDecodeError):
         raise BadData(f"{name}: {counted} is not there or cannot be read; it must hold the number of shards.") from None
     there = len(list(folder.glob("*.tar")))
-    if not text.isdecimal() or not int(text) or any(not (folder / f"{n}.tar").is_file() for n in range(int(text))):
+    lies = not text.isdecimal() or int(text) != there
+    if lies or not there or any(not (folder / f"{n}.tar").is_file() for n in range(there)):
         raise BadData(f"{name}: {counted} says {text!r} shards, and there are {there}: fetch the data set again.")
 
 
 def shielded(dataset: Any) -> Any:
-    """A webdataset of the host's whose reader executes nothing; the evaluation gets no more workers than it has shards."""
+    """A webdataset of the host's whose reader refuses code and names that lead out; never more workers than it has shards."""
     stages = dataset.pipeline
     place = next((n for n, stage in enumerate(stages) if SPLITTER in repr(stage)), None)
     if place is None:
         raise Missing(
             "the installed webdataset makes its samples in a way that is not known here: pip install 'webdataset<1.1'."
         )
-    stages.insert(place + 1, without_code)
+    stages.insert(place + 1, refused)
     args: Namespace | None = RUNNING.get()
     if args is not None:
         args.num_workers = min(args.num_workers, len(stages[0]))
@@ -161,24 +164,30 @@ def opened(original: Callable[..., Any]) -> Callable[..., Any]:
         webdataset = name.startswith("wds/")
         if webdataset:
             check_root(name, asked["root"], asked["split"])
+        elif asked["task"] in NAMED:  # before anything is downloaded
+            check_language(name, asked["language"])
         try:
             made = original(*args, **kwargs)
         except FileNotFoundError as error:
             raise BadData(f"{name}: {error}: is --dataset_root {asked['root']} right, and can it be reached?") from error
-        except TypeError as error:
-            if _language_there(asked["language"]):
-                raise
-            raise BadOption(
-                f"{name}: CLIP_benchmark has no class names and templates for --language {asked['language']}."
-            ) from error
-        return shielded(made) if webdataset else made
+        except (OSError, RuntimeError) as error:  # a server that does not answer, files that are not what they should be
+            raise BadData(f"{name}: CLIP_benchmark cannot fetch or read it: {error}.") from error
+        if not webdataset:
+            return made
+        if made.classes is not None:
+            check_language(name, asked["language"])
+        return shielded(made)
 
     return build_dataset
 
 
-def _language_there(language: str) -> bool:
-    """Whether the host packages templates of a language."""
+def check_language(name: str, language: str) -> None:
+    """Raise BadOption for a language in which the host packages no class names and templates."""
     import clip_benchmark.datasets
 
-    folder = Path(str(clip_benchmark.datasets.__path__[0]))
-    return (folder / f"{language}_zeroshot_classification_templates.json").is_file()
+    end = "_zeroshot_classification_templates.json"
+    there = sorted(path.name.removesuffix(end) for path in Path(str(clip_benchmark.datasets.__path__[0])).glob(f"*{end}"))
+    if language not in there:
+        raise BadOption(
+            f"{name}: CLIP_benchmark has no class names and templates for --language {language}, only for {', '.join(there)}."
+        )

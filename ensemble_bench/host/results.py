@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import functools
 import hashlib
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble_bench import leaderboard
+from ensemble_bench import fits, leaderboard
 from ensemble_bench.backbones import POOLS
 from ensemble_bench.corrupt.manifest import whole
 from ensemble_bench.errors import BadOption, BadRecord
@@ -113,17 +114,23 @@ def rows(paths: Iterable[Path]) -> list[Row]:
 
     What is called like one of our strategies is a row of that. Metrics keep the host's names; one that is no number is a row
     without a value. Rows of several tasks get a mean over those that have the metric, as on our own board. A file that we
-    wrote comes back as it was. Raises BadRecord.
+    wrote comes back as it was. Of two files with the same number the one that knows its interval counts. Raises BadRecord.
     """
     found: dict[tuple[Any, ...], Row] = {}
     for path in paths:
         for where, entry in _entries(path):
             for row in _of_entry(entry, where):
                 key = tuple(row[name] for name in ("strategy", "task", "metric", "condition", "shots"))
-                if key in found and found[key]["value"] != row["value"]:
+                known = found.get(key, row)
+                if not _same(known["value"], row["value"]):
                     raise BadRecord(f"{where}: another file has another {row['metric']} of {row['strategy']} on {row['task']}.")
-                found[key] = row
+                found[key] = row if known["ci_low"] is None else known
     return [*_means(list(found.values())), *found.values()]
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    """Whether two numbers are the same but for the order of a sum."""
+    return one == other if one is None or other is None else math.isclose(one, other, rel_tol=1e-9)
 
 
 def _files(path: Path) -> list[Path]:
@@ -185,7 +192,11 @@ def _of_csv(path: Path) -> Iterator[tuple[str, Entry]]:
         lost = [key for key in ("dataset", "model", "pretrained") if not entry.get(key)]
         if lost:
             raise BadRecord(f"{where}: there is no {lost[0]!r}; a table of CLIP_benchmark's has dataset, model, pretrained.")
-        entry.pop(OURS, None)  # as a cell it is text
+        if own := entry.pop(OURS, None):  # what the host made of a JSON object: the text of a Python one
+            try:
+                entry[OURS] = ast.literal_eval(own)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                raise BadRecord(f"{where}: what stands under {OURS!r} is cut off: build the table again.") from None
         yield where, entry
 
 
@@ -198,6 +209,8 @@ def _of_entry(entry: Entry, where: str) -> list[Row]:
             raise BadRecord(f"{where}: what stands under {OURS!r} was not written by this version.") from None
     name = parsed(entry["model"])[0]
     ours = name in registry
+    facts = registry.row(name).facts if ours else {}
+    learns = facts.get("labels") == "support"
     task, _, condition = entry["dataset"].removeprefix(PREFIX).partition("@")
     if (entry.get("language") or "en") != "en":
         task = f"{task} ({entry['language']})"
@@ -205,10 +218,10 @@ def _of_entry(entry: Entry, where: str) -> list[Row]:
         "task": task,
         "condition": condition or "clean",
         "strategy": entry["model"] if ours else f"single:{entry['pretrained'] or 'none'}/{entry['model']}",
-        "family": registry.row(name).facts.get("family", "static") if ours else "static",
-        "shots": 0,
+        "family": facts.get("family", "static") if ours else "static",
+        "shots": _shots(entry["pretrained"]) if learns else 0,
         "draws": 0,
-        "labels": 0,
+        "labels": None if learns else 0,  # the file does not say, and 0 would be a boast
         "n": None,
         "limit": None,
         "gflops": None,
@@ -220,6 +233,12 @@ def _of_entry(entry: Entry, where: str) -> list[Row]:
             raise BadRecord(f"{where}: {metric} must be a number, not {value!r}.")
         made.append(_row(about, metric, value if math.isfinite(value) else None))
     return made
+
+
+def _shots(pretrained: str) -> int:
+    """Labelled examples a class of the fit POOL@FIT, if it is on this machine's shelf; 0 where nobody knows."""
+    fit = pretrained.rpartition("@")[2]
+    return int(fits.of(fits.shelf()).get(fit, {}).get("shots", 0))
 
 
 def _row(about: Row, metric: str, value: float | None, ci_low: float | None = None, ci_high: float | None = None) -> Row:

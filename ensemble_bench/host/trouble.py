@@ -11,6 +11,7 @@ from typing import Any
 
 from ensemble_bench import errors
 from ensemble_bench.errors import BadData, BenchError, Lacking
+from ensemble_bench.tars import leads_out
 
 CODE = frozenset({"pkl", "pickle", "pyd", "pth"})  # members that its reader would execute
 _READER = f"{os.sep}webdataset{os.sep}"
@@ -31,7 +32,8 @@ def told(error: Exception, dataset: str) -> BenchError | None:
     if inside:
         kind, sentence = getattr(errors, inside[1], BadData), inside[2]
     if kind is not None:
-        return kind(f"{dataset}: {sentence}" if issubclass(kind, (BadData, Lacking)) else sentence)
+        bare = issubclass(kind, (BadData, Lacking)) and not sentence.startswith(f"{dataset}: ")
+        return kind(f"{dataset}: {sentence}" if bare else sentence)
     first = text.partition(_CAUSE)[0]
     frames = re.findall(r'File "(.+?)", line', first)
     if _READER not in text or (frames and Path(frames[-1]).is_relative_to(_HERE)):  # a mistake of ours keeps its traceback
@@ -41,9 +43,14 @@ def told(error: Exception, dataset: str) -> BenchError | None:
     return BadData(f"{dataset}: {reason}: make or fetch that webdataset again.")
 
 
-def without_code(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The samples of a shard; BadData where one holds a member that the reader would execute."""
+def refused(samples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The samples of a shard; BadData where one holds a member that the reader would execute, or has a name that leads out."""
     for sample in samples:
+        if leads_out(str(sample.get("__key__"))):
+            raise BadData(
+                f"{sample.get('__url__')}: the name of the sample {sample['__key__']!r} leads out of the archive; nothing was "
+                "unpacked; make the shard anew without it."
+            )
         for name in sample:
             if name.removesuffix(".gz").rpartition(".")[2] in CODE:
                 raise BadData(

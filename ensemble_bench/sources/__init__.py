@@ -11,6 +11,7 @@ from ensemble_bench.errors import BadData, Missing
 from ensemble_bench.registry import Registry, Row
 
 if TYPE_CHECKING:
+    from ensemble_bench.health import Finding
     from ensemble_bench.progress import Progress
     from ensemble_bench.sources.base import Fetched, Source, Wanted
     from ensemble_bench.task import Catalogue, Task
@@ -57,6 +58,17 @@ def chosen(asked: Sequence[str], catalogue: Catalogue) -> list[Task]:
     return list({task.name: task for task in tasks}.values())
 
 
+def wording(task: Task) -> list[Finding]:
+    """What is wrong with the names and templates of a task.
+
+    A name that stands twice is a warning where there is a card, which may know of it. A name that is empty is one where the
+    card holds the sha256 of the names: so they are, as CLIP_benchmark ships them.
+    """
+    twice = "warning" if task.card_digest else "error"
+    empty = "warning" if "classes" in task.names else "error"
+    return [*health.classes(task.classes, twice, empty), *health.templates(task.templates)]
+
+
 def named(source: Source) -> Source:
     """The source with the names of its classes, which may come with the images.
 
@@ -70,8 +82,7 @@ def named(source: Source) -> Source:
         if names is None:
             raise BadData(f"{task.name}: no class names come with the images: put one a line into classnames.txt beside them.")
         source.task = task.with_names(names.classes, names.templates)
-        health.demand(task.name, health.classes(source.task.classes, "warning" if task.card_digest else "error"))
-        health.demand(task.name, health.templates(source.task.templates))
+        health.demand(task.name, wording(source.task))
     if not source.task.splits:
         source.task = dataclasses.replace(source.task, splits=source.splits())
     return source

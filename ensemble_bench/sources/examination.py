@@ -46,7 +46,7 @@ def examined(task: Task, *, quick: bool = False, limit: int | None = None, progr
 def _examine(task: Task, report: Report, quick: bool, limit: int | None, progress: Progress) -> None:
     source = sources.named(sources.of(task))
     task, said = source.task, report.findings
-    said += [*health.classes(task.classes, "warning" if task.card_digest else "error"), *health.templates(task.templates)]
+    said += sources.wording(task)
     digests: dict[str, dict[str, str]] = {"test": {}, "train": {}}
     for split in ("test", "train"):
         if split not in source.splits():

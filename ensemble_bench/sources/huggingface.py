@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ensemble_bench.errors import BadCard, BadData, Missing
@@ -17,7 +19,8 @@ from ensemble_bench.task import Task
 
 
 class Huggingface(Source):
-    """``repository`` (OWNER/NAME, or a folder that ``datasets`` can load), at ``revision``, in its configuration ``config``.
+    """``repository`` (OWNER/NAME, or a folder that ``datasets`` can load or has saved), at ``revision``, in its configuration
+    ``config``.
 
     ``image`` and ``label`` are the columns (default: those names), ``train`` and ``test`` the names of the splits (default: the
     same). Class names are those of the label column. Nothing is executed that comes with the data. The id of a sample is its
@@ -43,12 +46,17 @@ class Huggingface(Source):
             return self._read[split]
         datasets = _library(self.task.name)
         repository = str(self.option("repository", str, "OWNER/NAME of a data set of the hub"))
+        folder = Path(os.path.expandvars(repository)).expanduser()
+        repository = str(folder) if folder.is_dir() else repository
         options = {"revision": self.task.options["revision"]} if "revision" in self.task.options else {}
         with _offline_as_asked(datasets):
             try:
-                rows = datasets.load_dataset(
-                    repository, self.task.options.get("config"), split=self._said_by_card(split, split), **options
-                )
+                if _saved(repository):
+                    rows = _of_saved(datasets.load_from_disk(repository), self._said_by_card(split, split))
+                else:
+                    rows = datasets.load_dataset(
+                        repository, self.task.options.get("config"), split=self._said_by_card(split, split), **options
+                    )
             except Exception as error:  # whatever the library, the hub or the network make of it
                 raise Missing(
                     f"{self.task.name}: {repository} ({split}) cannot be loaded by the library datasets "
@@ -114,6 +122,19 @@ class Huggingface(Source):
             progress.say(f"{self.task.name}: the library datasets loads {split}")
             self.dataset(split)
         return Fetched(kept=len(splits), where="the cache of the library datasets (HF_HOME)")
+
+
+def _saved(repository: str) -> bool:
+    """Whether a folder was written by ``save_to_disk``, which ``load_dataset`` does not read."""
+    return any(Path(repository, name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _of_saved(found: Any, split: str) -> Any:
+    if not isinstance(found, Mapping):
+        raise ValueError("it is one split without a name: save a DatasetDict")
+    if split not in found:
+        raise ValueError(f"it has no split {split!r}, only {', '.join(found)}")
+    return found[split]
 
 
 def _library(name: str) -> Any:

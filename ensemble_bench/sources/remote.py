@@ -97,15 +97,15 @@ class Remote:
             raise BadData(f"{self.name}: there is no {split} split: {self.root}/{name} is not there.")
         return shards.number(data, f"{self.root}/{name}")
 
-    def shards(self, split: str, numbers: Sequence[int] | None = None) -> list[Path]:
-        """The shards of a split, or those of these numbers; Missing where some are not fetched."""
+    def shards(self, split: str, numbers: Sequence[int] | None = None, flag: str = "") -> list[Path]:
+        """The shards of a split, or those of these numbers; Missing, whose command has ``flag``, where some did not come."""
         wanted = range(self.count(split)) if numbers is None else numbers
         listed = self.listed()
         absent = [number for number in wanted if not self.has(f"{split}/{number}.tar", listed)]
         if absent:
             raise Missing(
                 f"{self.name}: {len(absent)} of {len(wanted)} shards of its {split} split are not fetched: "
-                f"run '{self.again}' first."
+                f"run '{self.again}{flag}' first."
             )
         return [self.file(f"{split}/{number}.tar", listed) for number in wanted]
 

@@ -106,7 +106,7 @@ class Webdataset(Source):
     def shards(self, split: str) -> list[Path]:
         """The shards of a split, all of them."""
         if self.remote is not None:
-            return self.remote.shards(self.called(split))
+            return self.remote.shards(self.called(split), flag=" --whole" if split == "train" else "")
         path = self.place("root") / self.called(split)
         found = shards.found(path) if path.is_dir() else []
         if not found:

@@ -6,15 +6,23 @@ OUT appears when all of it is there; the same command again goes on where it was
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from ensemble_bench.errors import BadOption
 
+STOCK_WORKERS = 4  # what CLIP_benchmark starts by itself; with fewer shards it fails
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", metavar="TASK[@SUITE:CORRUPTION:SEVERITY]", help="a task, its test images corrupted or not")
+    parser.add_argument(
+        "task",
+        metavar="TASK[@SUITE:CORRUPTION:SEVERITY]",
+        help="a task, folder:PATH or wds:PATH; its test images corrupted or not",
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder that is empty or not there")
     parser.add_argument("--shards", type=int, metavar="N", help="shards of each split (default: 8, or 1 for 5,000 images)")
+    parser.add_argument("--test-only", action="store_true", help="no train images")
     parser.add_argument("--limit", type=int, metavar="N", help="only N test samples, those of 'run --limit N'")
     parser.add_argument("--jpeg", type=int, metavar="QUALITY", help="save as JPEG instead of PNG, which loses nothing")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the corruption's draws (default: 0, as in run)")
@@ -33,9 +41,18 @@ def main(options: argparse.Namespace) -> int:
     from ensemble_bench.progress import watched
 
     task, condition, suite = shards.named(options.task, tuple(options.cards), options.seed)
-    asked = shards.Export(task, options.out, condition, suite, options.shards, options.jpeg, options.limit)
+    asked = shards.Export(task, options.out, condition, suite, options.shards, options.jpeg, options.limit, options.test_only)
     with watched(options.quiet).step(f"{options.task}: shards", asked.total()) as advance:
         done = shards.written(asked, options.workers or cores(), advance)
     print(f"{options.out}: {done.made} shards made, {done.kept} were there, {asked.total()} images")
-    print(f"clip_benchmark eval --dataset wds/{task.name} --dataset_root {options.out}")
+    count = len(asked.blocks("test"))
+    few = [f"--num_workers {count}"] if count < STOCK_WORKERS else []
+    words = [
+        "clip_benchmark eval --dataset",
+        shlex.quote(f"wds/{task.name}"),
+        "--dataset_root",
+        shlex.quote(str(options.out)),
+        *few,
+    ]
+    print(" ".join(words))
     return 0

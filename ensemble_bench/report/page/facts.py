@@ -19,6 +19,8 @@ from ensemble_bench.records import Predictions, Record, Results
 from ensemble_bench.report import tables
 from ensemble_bench.report.page import figures
 from ensemble_bench.report.page.figures import Chart
+from ensemble_bench.sources.own import is_own
+from ensemble_bench.sources.own import read as without_card
 from ensemble_bench.task import Catalogue, Task
 
 CLEAN = "clean"
@@ -389,8 +391,10 @@ def _drill(task: str, own: _Singles, wanted: int, catalogue: Catalogue, results:
     card, lacking = _card(task, catalogue, results)
     if card is not None and len(every):
         try:
+            source = sources.named(sources.of(card))
+            card = source.task  # with the names of the classes, where these come with the images
             ids = [str(own.ids[row]) for row in every]
-            for row, picture in zip(every, sources.of(card).pictures("test", ids), strict=True):
+            for row, picture in zip(every, source.pictures("test", ids), strict=True):
                 shots[int(row)] = _thumbnail(picture)
         except BenchError as error:
             lacking = f"the images are not at hand: {error}"
@@ -418,7 +422,7 @@ def _card(task: str, catalogue: Catalogue, results: Sequence[Results]) -> tuple[
     """The card of a task as the records used it, or why there is none."""
     versions = {record.task_version for one in results for record in one.records if record.task == task}
     try:
-        card = catalogue.task(task)
+        card = _without_card(task, results) or catalogue.task(task)
     except BenchError as error:
         return None, f"the images are not at hand: {error}"
     if versions != {card.version}:
@@ -427,6 +431,16 @@ def _card(task: str, catalogue: Catalogue, results: Sequence[Results]) -> tuple[
             f"the images are not at hand: these results are of version {', '.join(map(str, sorted(versions)))} of the card",
         )
     return card, ""
+
+
+def _without_card(task: str, results: Sequence[Results]) -> Task | None:
+    """The task as ``folder:PATH`` or ``wds:PATH``, if that is how one of these runs asked for it; None otherwise."""
+    for one in results:
+        path = one.folder / "config.toml"
+        for text in request.read(path).get("tasks", ()) if path.is_file() else ():
+            if is_own(text) and (found := without_card(text)).name == task:
+                return found
+    return None
 
 
 def _thumbnail(picture: pictures.Picture) -> str:
