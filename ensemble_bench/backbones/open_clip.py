@@ -72,7 +72,14 @@ class OpenClip(Backbone):
         return self.file(fetch=False) is not None
 
     def load(self, device: str = "cpu", precision: str = "fp32") -> OpenClipEncoder:
-        return opened(self, self.name, None, self._weights_file(), device, precision)
+        return self._settled(opened(self, self.name, None, self._weights_file(), device, precision))
+
+    def _settled(self, encoder: OpenClipEncoder) -> OpenClipEncoder:
+        """The encoder with the quickest setting of its architecture on this machine."""
+        from ensemble_bench.backbones import tuning
+
+        tuning.settle(encoder, self.architecture())
+        return encoder
 
     def _weights_file(self) -> Path:
         path = self.file(fetch=True)
@@ -178,7 +185,7 @@ class Folder(OpenClip):
         return _in_folder(self.path)
 
     def load(self, device: str = "cpu", precision: str = "fp32") -> OpenClipEncoder:
-        return opened(self, self.name, self.path, self._weights_file(), device, precision)
+        return self._settled(opened(self, self.name, self.path, self._weights_file(), device, precision))
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,7 @@ class Hub(OpenClip):
         return _of_hub(self.id, self.repository, _alternatives("open_clip_pytorch_model.bin"), fetch)
 
     def load(self, device: str = "cpu", precision: str = "fp32") -> OpenClipEncoder:
-        return opened(self, self.name, Path(self.repository), self._weights_file(), device, precision)
+        return self._settled(opened(self, self.name, Path(self.repository), self._weights_file(), device, precision))
 
 
 def pretrained(arch: str, tag: str) -> Pretrained:
