@@ -149,7 +149,10 @@ def test_a_first_encoder_is_measured_and_what_was_measured_is_kept() -> None:
     assert all(trial["apart"] <= tuning.CLOSE["fp32"] for trial in kept["trials"])
 
 
-@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"devices": []}', '{"devices": {"cpu": {"encoders": {"vit fp32": {"setting": {"way": "x"}}}}}}'])  # fmt: skip
+FOREIGN = '{"devices": {"cpu": {"encoders": {"vit fp32": {"setting": {"way": "x"}}}}}}'
+
+
+@pytest.mark.parametrize("spoilt", ["", "{", "[]", '{"devices": []}', FOREIGN])
 def test_a_spoilt_file_is_measured_again(spoilt: str) -> None:
     calibration.path().parent.mkdir(parents=True)
     calibration.path().write_text(spoilt, encoding="utf-8")
@@ -262,3 +265,55 @@ def test_the_file_says_what_machine_it_is_of() -> None:
     whole = json.loads(calibration.path().read_text(encoding="utf-8"))
     assert whole["processor"] == calibration.processor() and whole["torch"] == torch.__version__.partition("+")[0]
     assert calibration.read() == {"peaks": {"fp32": 50.0}, "run": {"start": 1.5}} and calibration.read("cuda") == {}
+
+
+def test_memory_that_does_not_reach_halves_the_batch_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ensemble_bench.embed import Embedder
+
+    encoder = made("vit")
+    encoder.use(Setting("lean", batch=16))
+    whole = encoder.images(pictures(20))
+    encode, seen = encoder._encoded, []
+
+    def little(batch: Tensor) -> Tensor:
+        if len(batch) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate too much")
+        seen.append(len(batch))
+        return encode(batch)
+
+    encoder._forward = little
+    embedder = Embedder([])
+    found = embedder._images(encoder, pictures(20))
+    assert max(seen) <= 3 and embedder.batch <= 3
+    assert tuning.apart(found, whole) <= tuning.CLOSE["fp32"]
+
+
+def test_nothing_fails_where_nothing_can_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(*_: object, **__: object) -> Any:
+        def run(batch: Tensor) -> Tensor:
+            raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found")
+
+        return run
+
+    plain = made("resnet").images(pictures())
+    monkeypatch.setattr(torch, "compile", lacking)
+    encoder = made("resnet")
+    encoder.use(Setting("lean", "channels_last", compiled=True, batch=4))
+    assert tuning.apart(encoder.images(pictures()), plain) <= tuning.CLOSE["fp32"]
+
+
+def test_what_is_compiled_always_sees_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+
+    def compiled(work: Any) -> Any:
+        def run(batch: Tensor) -> Tensor:
+            seen.add(tuple(batch.shape))
+            return work(batch)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    encoder = made("vit")
+    plain = encoder.images(pictures(10))
+    encoder.use(Setting("lean", compiled=True, batch=4))
+    assert tuning.apart(encoder.images(pictures(10)), plain) <= tuning.CLOSE["fp32"] and seen == {(4, 3, 64, 64)}

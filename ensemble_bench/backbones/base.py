@@ -108,6 +108,10 @@ class Backbone(ABC):
     def fetched(self) -> bool:
         """Whether the weights are at hand without a network."""
 
+    def prompt_gflops(self) -> float | None:
+        """What one prompt costs in the text tower read at its whole length, 10^9 operations; None where that is not known."""
+        return None
+
     def card(self) -> Mapping[str, Any]:
         """What else is known of where it comes from, as plain data."""
         return {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensemble_bench import cache
-from ensemble_bench.backbones import catalogue
+from ensemble_bench.backbones import catalogue, cost
 from ensemble_bench.backbones.base import PRECISIONS, Backbone
 from ensemble_bench.errors import BadOption, BadWeights, Missing
 
@@ -67,6 +67,9 @@ class OpenClip(Backbone):
 
     def architecture(self) -> str:
         return cache.sha256(self._configured[0])
+
+    def prompt_gflops(self) -> float | None:
+        return cost.prompt_gflops(self._configured[0].get("text_cfg", {}))
 
     def fetched(self) -> bool:
         return self.file(fetch=False) is not None

@@ -1,7 +1,7 @@
 """Faster ways through an image tower that give the same features: what nobody reads is left out, what can be folded is folded.
 
 - The last block of a transformer is asked for the class token alone, since nothing else of it is pooled.
-- The attention pool of a ResNet has one query, so its keys and values are never made: the query is carried to the tokens instead.
+- The attention pool of a ResNet has one query: it is carried to the tokens, and their keys and values are never made.
 - A batch norm after a convolution becomes part of the convolution; with oneDNN, so do the activation and the sum behind it.
 
 Modules are exchanged inside the tower; whoever exchanges them can put them back.
@@ -37,7 +37,7 @@ class Dense(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention [n, s, d] of a ``MultiheadAttention`` with common input weights; ``first`` asks for the first token alone."""
+    """Self-attention [n, s, d] with the weights of a ``MultiheadAttention``; ``first`` asks for the first token alone."""
 
     def __init__(self, layer: nn.MultiheadAttention, product: Linear, first: bool) -> None:
         super().__init__()
@@ -73,15 +73,15 @@ class Block(nn.Module):
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         met = self.attention(self.ln_1(x))
         x = (x[:, :1] if self.first else x) + self.ls_1(met)
-        x = x + self.ls_2(self.fall(self.act(self.rise(self.ln_2(x)))))
-        return x
+        risen: Tensor = x + self.ls_2(self.fall(self.act(self.rise(self.ln_2(x)))))
+        return risen
 
 
 class Pool(nn.Module):
     """The attention pool of a ResNet from its one query: [n, d, h, w] -> [n, out].
 
-    With one query q a head's scores q . (K x) are (K'q) . x, and what it picks is V times the weighted mean of x: neither keys nor
-    values of the single tokens are needed. The bias of the keys adds the same to every score and drops out.
+    With one query q a head's scores q . (K x) are (K'q) . x, and what it picks is V times the weighted mean of x: neither keys
+    nor values of the single tokens are needed. The bias of the keys adds the same to every score and drops out.
     """
 
     def __init__(self, pool: Any) -> None:
@@ -102,11 +102,11 @@ class Pool(nn.Module):
 
 
 class Folded(nn.Module):
-    """A convolution with the batch norm behind it folded in; ``fused`` lets oneDNN do the ReLU, or the sum and ReLU, as well."""
+    """A convolution with the batch norm behind it folded in; ``fused`` lets oneDNN do the sum and the ReLU as well."""
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, relu: bool, fused: bool) -> None:
         super().__init__()
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None and norm.running_var is not None and convolution.groups == 1
         with torch.no_grad():
             grow = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
             kind = convolution.weight.dtype

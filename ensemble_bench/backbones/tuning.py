@@ -1,7 +1,7 @@
 """The quickest setting of an image tower on this machine: measured once, kept, and stayed with.
 
-The store's keys do not hold the setting, so a setting counts only if its features lie within ``CLOSE`` of those of the plain one;
-and since it is kept in the same folder, the same question gets the same bytes.
+The store's keys do not hold the setting, so a setting counts only if its features lie within ``CLOSE`` of those of the plain
+one; and since it is kept in the same folder, the same question gets the same bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -24,6 +25,8 @@ from ensemble_bench.backbones.setting import DTYPES, Setting
 from ensemble_bench.errors import BadStore
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ensemble_bench.backbones.encoder import OpenClipEncoder
 
 CLOSE = {"fp32": 1e-5, "bf16": 5e-2, "fp16": 1e-2}  # greatest |a - b| / |b| of one image's features, between two settings
@@ -36,7 +39,7 @@ SHAPE = 3200, 768, 3072  # of the matrix product that the peak is measured with
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting, the milliseconds of one image on one core with it, and how far its features are from those of the plain one."""
+    """A setting, the milliseconds of one image on one core with it, and how far its features are from the plain one's."""
 
     setting: Setting
     ms: float
@@ -145,7 +148,7 @@ def batched(encoder: OpenClipEncoder, trial: Trial) -> Trial:
 
 
 def measured(encoder: OpenClipEncoder, compiled: bool = False) -> dict[str, Any]:
-    """What is kept of an architecture: its ``setting``, ``ms`` of one image on one core, ``plain`` as open_clip does it, trials."""
+    """What is kept of an architecture: ``setting``, ``ms`` of one image on one core, ``plain`` as open_clip does it, trials."""
     trials = tried(encoder, compiled)
     plain = [trial.ms for trial in trials if trial.setting.way == "plain" and trial.setting.arithmetic == encoder.precision]
     if not trials:  # not even the plain one is like itself, which only broken weights bring about
@@ -185,7 +188,7 @@ def settle(encoder: OpenClipEncoder, architecture: str, *, again: bool = False, 
 
 
 def peaks(device: str = "cpu") -> dict[str, float]:
-    """GFLOP/s of one thread in a large matrix product, by precision: what no encoder can get beyond. Measured where not kept."""
+    """GFLOP/s of one thread in a large matrix product, by precision: no encoder gets beyond. Measured where not kept."""
     known = calibration.read(device).get("peaks", {})
     if set(known) >= set(PRECISIONS):
         return {precision: float(known[precision]) for precision in PRECISIONS}
@@ -196,7 +199,7 @@ def peaks(device: str = "cpu") -> dict[str, float]:
 
 
 def peak(precision: str, device: str = "cpu") -> float:
-    """GFLOP/s of one thread in the matrix product of ``SHAPE``, by the quicker of torch's libraries; 0 where it cannot be made."""
+    """GFLOP/s of one thread in the matrix product of ``SHAPE``, by the quicker of torch's libraries; 0 where there is none."""
     from ensemble_bench.backbones.shortcuts import onednn
 
     m, k, n = SHAPE
@@ -214,23 +217,57 @@ def peak(precision: str, device: str = "cpu") -> float:
 
 
 def deviation(backbone: Backbone, precision: str, device: str) -> float:
-    """The greatest 1 - cosine of features at a precision against float32, over a few random pictures. Measured where not kept."""
+    """The greatest 1 - cosine of features at a precision against float32, over random pictures. Measured where not kept."""
     name = calibration.name(backbone.weights(), precision)
     known = calibration.read(device).get("deviations", {}).get(name)
     if known is not None:
         return float(known)
-    import numpy as np
-
     pictures = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
-    features = []
-    for kind in ("fp32", precision):
+
+    def features(kind: str) -> Tensor:
         encoder = backbone.load(device, kind)
-        features.append(encoder.images(torch.stack([encoder.preprocess(picture) for picture in pictures])).double())
-    found = float((1 - cosine_similarity(*features)).max())
-    found = found if found == found else 2.0
+        return encoder.images(torch.stack([encoder.preprocess(picture) for picture in pictures])).double()
+
+    found = float((1 - cosine_similarity(features("fp32"), features(precision))).max())
+    found = found if found == found else 2.0  # NaN is no JSON, and as far off as can be
     with contextlib.suppress(BadStore):
         calibration.note("deviations", {name: found}, device)
     return found
+
+
+def started() -> float:
+    """Seconds of this process so far, with everything imported that a run imports: called first, what a start costs."""
+    import open_clip  # noqa: F401
+
+    return time.process_time()
+
+
+def speed(backbone: Backbone, device: str, precision: str, *, again: bool = False, compiled: bool = False) -> str:
+    """A backbone loaded and measured, in words; kept are the milliseconds of one image on one core, preparation included."""
+    name = calibration.name(backbone.architecture(), precision)
+    encoder = backbone.load(device, precision)
+    kept = calibration.read(device).get("encoders", {}).get(name)
+    if again and kept is not None:
+        settle(encoder, backbone.architecture(), again=True, compiled=compiled)  # type: ignore[arg-type]
+        kept = calibration.read(device)["encoders"][name]
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)
+
+    def encoded(some: NDArray[np.uint8]) -> None:
+        encoder.images(torch.stack([encoder.preprocess(picture) for picture in some]))
+
+    with _one_thread():
+        encoded(pictures[:2])
+        one = _seconds(lambda: encoded(pictures[:2]), device) / 2
+        some = pictures[: max(4, min(64, int(SECONDS / one)))]
+        ms = 1000 * min(_seconds(lambda: encoded(some), device) for _ in range(3)) / len(some)
+    calibration.note("rates", {calibration.name(backbone.id, precision): ms}, device)
+    said = f"{ms:,.2f} ms an image on one core, {1000 * encoder.gflops / ms:,.1f} GFLOP/s"
+    if kept is None or not kept["ms"]:
+        return said
+    setting = Setting(**kept["setting"])
+    words = [setting.way, setting.layout, f"{setting.arithmetic} arithmetic", f"{setting.batch or 'all'} at a time"]
+    words += ["compiled"] * setting.compiled
+    return f"{said}; its tower {kept['plain'] / kept['ms']:.2f} times as fast as plain ({', '.join(words)})"
 
 
 def quickest(backbones: Sequence[Backbone], device: str = "cpu") -> str:

@@ -83,7 +83,12 @@ def host(made: Any, amp: bool) -> Callable[[Tensor], Tensor]:
 def row(arch: str, precision: str) -> Row:
     """Medians of CPU time of this thread, the two in turns."""
     encoder = OpenClipEncoder(
-        model(arch, precision), lambda texts: torch.zeros(len(texts), 77), PREPARED, device="cpu", precision=precision, scale=1.0
+        model(arch, precision),
+        lambda texts: torch.zeros(len(texts), 77),
+        PREPARED,
+        device="cpu",
+        precision=precision,
+        scale=1.0,
     )
     tuning.settle(encoder, arch)
     loop = host(model(arch, "fp32"), precision == "bf16")
@@ -91,7 +96,7 @@ def row(arch: str, precision: str) -> Row:
     ways: dict[str, Callable[[Tensor], Tensor]] = {"host": loop, "ours": encoder.images}
     times: dict[str, list[float]] = {name: [] for name in ways}
     features = {}
-    for name, way in ways.items():
+    for way in ways.values():
         way(images[:2])
     for turn in range(ROUNDS):
         for name in sorted(ways, reverse=bool(turn % 2)):
@@ -121,7 +126,7 @@ def rows() -> tuple[list[Row], dict[str, float]]:
 def table(found: list[Row], peaks: dict[str, float]) -> str:
     """The rows in Markdown."""
     lines = [
-        "| image tower | precision | host's loop, ms | ours, ms | times | GFLOP/s | share of the peak | 1 - cos to the host | setting |",
+        "| image tower | precision | host's loop, ms | ours, ms | times | GFLOP/s | of the peak | 1 - cos | setting |",
         "|---|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for each in found:
