@@ -342,7 +342,9 @@ class Embedder:
             alike.setdefault(backbone.preprocessing(), []).append(backbone)
         found = {}
         for same in alike.values():
-            prepare = self.encoder(same[0]).preprocess
+            encoders = [self.encoder(backbone) for backbone in same]
+            first = encoders[0]
+            prepare = first.packed if len({type(encoder) for encoder in encoders}) == 1 else first.preprocess
             start = self._clock()
             with self.profile.step("preprocess"):
                 prepared = torch.stack([prepare(picture) for picture in batch])

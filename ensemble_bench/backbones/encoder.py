@@ -75,7 +75,8 @@ class OpenClipEncoder(Encoder):
         self.gflops = cost.gflops(model.visual, self.size)
         self.parameters = cost.parameters(model)
         transform = image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
-        self._prepare = Preparation(transform, preprocessing, raw=device.startswith("cuda"))  # uint8 over the bus
+        self._prepare = Preparation(transform, preprocessing)
+        self._pack = Preparation(transform, preprocessing, raw=device.startswith("cuda"))  # uint8 over the bus
         resnet = type(model.visual).__name__ == "ModifiedResNet"  # a quarter faster; a ViT would be slower
         self.setting = Setting(layout="channels_last" if resnet else "contiguous", arithmetic=precision)
         self._forward: Callable[[Tensor], Tensor] = self._encoded
@@ -85,6 +86,9 @@ class OpenClipEncoder(Encoder):
 
     def preprocess(self, picture: NDArray[np.uint8]) -> Tensor:
         return self._prepare(picture)
+
+    def packed(self, picture: NDArray[np.uint8]) -> Tensor:
+        return self._pack(picture)
 
     def preparation(self) -> Preparation:
         return self._prepare

@@ -111,8 +111,9 @@ class Folded(nn.Module):
             grow = norm.weight.double() * torch.rsqrt(norm.running_var.double() + norm.eps)
             kind = convolution.weight.dtype
             weight = (convolution.weight.double() * grow[:, None, None, None]).to(kind)
-            self.weight = weight.contiguous(memory_format=torch.channels_last)
-            self.bias = (norm.bias.double() - norm.running_mean.double() * grow).to(kind)
+            bias = (norm.bias.double() - norm.running_mean.double() * grow).to(kind)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
         self.stride, self.padding, self.relu, self.fused = list(convolution.stride), convolution.padding, relu, fused
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
