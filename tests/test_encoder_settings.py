@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -257,14 +256,6 @@ def test_auto_is_the_quickest_precision_that_keeps_the_features(
     assert tuning.quickest(pool) == precision
     loads = [one.loads for one in pool]
     assert tuning.quickest(pool) == precision and [one.loads for one in pool] == loads
-
-
-def test_the_file_says_what_machine_it_is_of() -> None:
-    calibration.note("peaks", {"fp32": 50.0})
-    calibration.note("run", {"start": 1.5})
-    whole = json.loads(calibration.path().read_text(encoding="utf-8"))
-    assert whole["processor"] == calibration.processor() and whole["torch"] == torch.__version__.partition("+")[0]
-    assert calibration.read() == {"peaks": {"fp32": 50.0}, "run": {"start": 1.5}} and calibration.read("cuda") == {}
 
 
 def test_memory_that_does_not_reach_halves_the_batch_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
