@@ -290,7 +290,9 @@ def test_nothing_fails_where_nothing_can_be_compiled(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch, "compile", lacking)
     encoder = made("resnet")
     encoder.use(Setting("lean", "channels_last", compiled=True, batch=4))
-    assert tuning.apart(encoder.images(pictures()), plain) <= tuning.CLOSE["fp32"]
+    assert tuning.apart(encoder.images(pictures()), plain) <= tuning.CLOSE["fp32"] and not encoder.compiles
+    assert any(setting.compiled for setting in tuning.candidates(made("vit").model.visual, "fp32", "cpu", compiled=True))
+    assert not any(trial.setting.compiled for trial in tuning.tried(made("vit"), compiled=True))
 
 
 def test_what_is_compiled_always_sees_one_shape(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,3 +310,4 @@ def test_what_is_compiled_always_sees_one_shape(monkeypatch: pytest.MonkeyPatch)
     plain = encoder.images(pictures(10))
     encoder.use(Setting("lean", compiled=True, batch=4))
     assert tuning.apart(encoder.images(pictures(10)), plain) <= tuning.CLOSE["fp32"] and seen == {(4, 3, 64, 64)}
+    assert encoder.compiles

@@ -114,6 +114,11 @@ class OpenClipEncoder(Encoder):
         features: Tensor = self.model.encode_image(batch, normalize=False)
         return features
 
+    @property
+    def compiles(self) -> bool:
+        """Whether what should be compiled is: not where that was tried and failed."""
+        return self._forward != self._encoded
+
     def use(self, setting: Setting) -> None:
         """Run the image tower in this way from now on; the text tower computes in the same arithmetic."""
         self._put(setting)

@@ -113,7 +113,7 @@ def tried(encoder: OpenClipEncoder, compiled: bool = False) -> list[Trial]:
                 with encoder.using(setting):
                     features = encoder.images(pictures)
                     away = apart(features, plain)
-                    if away > CLOSE[encoder.precision]:
+                    if away > CLOSE[encoder.precision] or (setting.compiled and not encoder.compiles):
                         continue
                     times = [_seconds(lambda: encoder.images(pictures), device) for _ in range(2)]
             except Exception:  # whatever an operator says that this build or processor does not have
