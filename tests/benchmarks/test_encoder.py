@@ -1,18 +1,19 @@
 """The image towers beside the host's loop: random weights, batches of 64, one thread, one process, taken in turns.
 
 ``tox -e benchmarks`` prints the table and holds the bars, which are ratios only: times are of one machine on one day.
-``python tests/benchmarks/test_encoder.py`` writes the table into docs/encoder-speed.md.
+``python tests/benchmarks/test_encoder.py`` writes the table into docs/encoder-speed.md, row by row; ``--batch`` and
+``--rounds`` make it shorter.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def host(made: Any, amp: bool) -> Callable[[Tensor], Tensor]:
     return loop
 
 
-def row(arch: str, precision: str) -> Row:
+def row(arch: str, precision: str, batch: int = BATCH, rounds: int = ROUNDS) -> Row:
     """Medians of CPU time of this thread, the two in turns."""
     encoder = OpenClipEncoder(
         model(arch, precision),
@@ -94,16 +95,16 @@ def row(arch: str, precision: str) -> Row:
     )
     tuning.settle(encoder, arch)
     loop = host(model(arch, "fp32"), precision == "bf16")
-    images = torch.randn(BATCH, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     ways: dict[str, Callable[[Tensor], Tensor]] = {"host": loop, "ours": encoder.images}
     times: dict[str, list[float]] = {name: [] for name in ways}
     features = {}
     encoder.images(images[:2])
     start = time.thread_time()
     loop(images[:2])
-    slow = (time.thread_time() - start) * BATCH / 2 > PATIENCE
+    slow = (time.thread_time() - start) * batch / 2 > PATIENCE
     images = images[:FEW] if slow else images
-    for turn in range(1 if slow else ROUNDS):
+    for turn in range(1 if slow else rounds):
         for name in sorted(ways, reverse=bool(turn % 2)):
             start = time.thread_time()
             features[name] = ways[name](images)
@@ -113,20 +114,19 @@ def row(arch: str, precision: str) -> Row:
     return Row(arch, precision, host_ms, ours_ms, encoder.gflops, encoder.setting, float(apart.max()))
 
 
-def rows() -> tuple[list[Row], dict[str, float]]:
-    """All of them, and the peaks of this machine, measured in the same process before and after."""
+def rows(batch: int = BATCH, rounds: int = ROUNDS) -> Iterator[tuple[list[Row], dict[str, float]]]:
+    """The rows so far, and the peaks of this machine, measured in the same process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    found: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv(cache.VARIABLE, folder)
         peaks = tuning.peaks()
-        found = []
         for each in BARS:
-            found.append(row(*each))
-            print(found[-1], file=sys.stderr, flush=True)
-        again = {precision: tuning.peak(precision) for precision in ("fp32", "bf16")}
+            found.append(row(*each, batch, rounds))
+            again = {precision: max(speed, tuning.peak(precision)) for precision, speed in peaks.items() if precision != "fp16"}
+            yield found, again
     torch.set_num_threads(threads)
-    return found, {precision: max(peaks[precision], again[precision]) for precision in again}
 
 
 def table(found: list[Row], peaks: dict[str, float]) -> str:
@@ -157,7 +157,7 @@ def machine(peaks: dict[str, float]) -> str:
 
 
 def test_image_towers(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    found, peaks = benchmark.pedantic(rows, rounds=1)
+    found, peaks = benchmark.pedantic(lambda: list(rows())[-1], rounds=1)
     benchmark.extra_info.update({f"{each.arch} {each.precision}": round(each.ratio, 2) for each in found})
     with capsys.disabled():
         print(f"\n{machine(peaks)}\n{table(found, peaks)}")
@@ -166,14 +166,18 @@ def test_image_towers(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> Non
         assert each.apart <= (tuning.CLOSE["fp32"] if each.precision == "fp32" else tuning.FAITHFUL), each
 
 
-def write() -> None:
-    """Write the table into the page."""
-    found, peaks = rows()
-    made = f"{machine(peaks)}\n\n{table(found, peaks)}\n"
-    print(made)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}{made}{END}{rest.partition(END)[2]}", encoding="utf-8")
+def write(batch: int, rounds: int) -> None:
+    """Write the table into the page, as far as it is measured."""
+    for found, peaks in rows(batch, rounds):
+        made = f"{machine(peaks)} Batches of {batch}, rounds: {rounds}.\n\n{table(found, peaks)}\n"
+        print(made, flush=True)
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}{made}{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    chosen = parser.parse_args()
+    write(chosen.batch, chosen.rounds)
