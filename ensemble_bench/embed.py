@@ -110,8 +110,9 @@ class Embedder:
     """What turns pictures and prompts into numbers with a pool of backbones, looking into the store first.
 
     Each backbone is loaded at most once, and only if something of it is missing; ``release`` lets them go. ``batch`` is halved
-    when memory runs out; ``workers`` threads corrupt pictures (0: one a core). ``work`` counts what was done, ``profile`` is told
-    when; ``spent`` says by backbone id how many images were prepared and encoded, and the seconds of one core that it took.
+    when memory runs out; ``workers`` threads corrupt pictures (0: one a core). ``work`` counts what was done, ``profile`` is
+    told when; ``spent`` says by backbone id how many images were prepared and encoded, and how many seconds of one core that
+    took.
     """
 
     backbones: Sequence[Backbone]
