@@ -5,21 +5,29 @@ Samples that are on this machine are counted; of the others the cards say how ma
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ensemble_bench.backbones.base import Backbone
+from ensemble_bench import calibration
+from ensemble_bench.backbones.base import PRECISIONS, Backbone
 from ensemble_bench.condition import CLEAN
-from ensemble_bench.embed import Embedder
-from ensemble_bench.errors import BadData, Missing, TooFew
+from ensemble_bench.embed import Embedder, cores
+from ensemble_bench.errors import BadData, BenchError, Missing, TooFew
 from ensemble_bench.plan import MULTILABEL, Plan, Samples, planned, samples
 from ensemble_bench.request import Request
 from ensemble_bench.task import Task
 
 RATE = 25.0  # GFLOP per second that a plain two-core machine reaches on small towers; larger machines are faster
+SHARE = 0.7  # of the peak of matrix products that an image tower reaches, where only the peak was measured
+ANSWER = 0.6  # milliseconds of one core for one strategy's answer on one image and all around it, until a run has measured it
 
+# What CLIP_benchmark does again for every task, backbone and condition, in seconds of one core: docs/encoder-speed.md
+HOST_START = 11.5  # importing it, and a model built from its checkpoint
+HOST_IMAGE = 2.5e-3  # a photograph decoded and prepared
+HOST_CORRUPTED = 30e-3  # one corrupted by imagecorruptions, the mean of nineteen corruptions at five severities
 
 HEAVY = ("torchvision", "huggingface")  # sources whose libraries load torch: the plan goes by their cards
 
@@ -110,18 +118,110 @@ def _missing(plan: Plan, task: Task, shown: Samples) -> dict[str, int]:
     wanted = [("test", shown.query.ids, condition) for condition in plan.conditions]
     if shown.support.ids:
         wanted.append(("train", shown.support.ids, CLEAN))
-    device = "cpu" if plan.request.device == "auto" else plan.request.device
+    device = _device(plan.request)
     found: dict[str, int] = {}
     for backbone in plan.backbones:
         if not backbone.fetched():
             found[backbone.id] = sum(len(ids) for _, ids, _ in wanted)
             continue
-        embedder = Embedder([backbone], device=device, precision=plan.request.precision)
+        embedder = Embedder([backbone], device=device, precision=_precision(plan.request))
         found[backbone.id] = sum(
             embedder.missing(task, split, ids, condition, plan.said(shown.source, split, condition, ids))[backbone.id]
             for split, ids, condition in wanted
         )
     return found
+
+
+def _precision(request: Request) -> str:
+    """The precision that ``auto`` will probably stand for: that of the highest peak, float32 where none was measured."""
+    if request.precision != "auto":
+        return request.precision
+    known = calibration.read(_device(request)).get("peaks", {})
+    return max(PRECISIONS, key=lambda one: (known.get(one, 0) * (1 if one == "fp32" else 0.95), one == "fp32"))
+
+
+def _device(request: Request) -> str:
+    return "cpu" if request.device == "auto" else request.device
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast one backbone is here: seconds of one core for an image as we encode it and as the host does, and for one prompt.
+
+    None where that is neither measured nor to be derived from what was.
+    """
+
+    ours: float | None
+    host: float | None
+    prompt: float | None
+
+
+def pace(backbone: Backbone, request: Request) -> Pace:
+    """What is known of a backbone on this machine: from a real run, a calibration of its architecture, or the peak alone."""
+    device, precision = _device(request), _precision(request)
+    known, architecture, words = calibration.read(device), "", None
+    with contextlib.suppress(BenchError), _offline():
+        architecture, words = backbone.architecture(), backbone.prompt_gflops()
+    encoder = known.get("encoders", {}).get(calibration.name(architecture, precision), {})
+    ours = known.get("rates", {}).get(calibration.name(backbone.id, precision)) or encoder.get("ms")
+    plain = encoder.get("plain") or ours
+    peak = calibration.peak(precision, device)
+    if ours is None and peak and backbone.gflops is not None:
+        ours = plain = 1000 * backbone.gflops / (SHARE * peak)
+    if ours is None or plain is None:
+        return Pace(None, None, None)
+    prompt = plain * words / backbone.gflops if words is not None and backbone.gflops else None
+    return Pace(ours / 1000, plain / 1000, None if prompt is None else prompt / 1000)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds that pass: for the encoders, for all else of ours, and for CLIP_benchmark and imagecorruptions in our place."""
+
+    encoding: float
+    rest: float
+    host: float
+
+    @property
+    def ours(self) -> float:
+        return self.encoding + self.rest
+
+
+def span(plan: Plan, seen: Sequence[Outlook]) -> Span | None:
+    """How long the run will take by what was measured here, all cores at work; None where too little was.
+
+    Encodings and answers are shared by the cores, a start is not. The host: for each task, backbone and condition a start,
+    every prompt at its whole length, every picture decoded and encoded; and every picture corrupted once a condition.
+    """
+    paces = {backbone.id: pace(backbone, plan.request) for backbone in plan.backbones}
+    if not paces or any(one.ours is None for one in paces.values()):
+        return None
+    run = calibration.read("cpu").get("run", {})
+    workers = cores()
+    encoding = rest = host = 0.0
+    for one in seen:
+        if one.missing is None:
+            continue
+        encoding += sum((number or 0) * (paces[name].ours or 0) for name, number in one.missing.items())
+        rest += (one.test or 0) * len(plan.conditions) * len(plan.strategies) * run.get("answer", ANSWER) / 1000
+        prompts = one.task.class_count * len(one.task.templates)
+        for condition in plan.conditions:
+            shared = sum(prompts * (p.prompt or 0) + (one.test or 0) * (HOST_IMAGE + (p.host or 0)) for p in paces.values())
+            shared += (one.test or 0) * HOST_CORRUPTED * (condition != CLEAN)
+            host += shared / workers + HOST_START * len(paces)
+    return Span(encoding / workers, rest / workers + run.get("start", 0.0), host)
+
+
+def _lasts(plan: Plan, seen: Sequence[Outlook]) -> list[str]:
+    """How long it takes, ours and the host's, or how to find out."""
+    found = span(plan, seen)
+    if found is None:
+        asked = " ".join(plan.request.backbones)
+        return [f"that rate is an assumption, nothing was measured here yet: ensemble-bench calibrate -b {asked}"]
+    ours = f"time: about {_time(found.ours)} on {cores()} cores by what was measured here"
+    ours += f" (encoding {_time(found.encoding)}, all else {_time(found.rest)})"
+    theirs = f"CLIP_benchmark, for each task, backbone and condition anew: about {_time(found.host)}"
+    return [ours, f"{theirs}, {found.host / max(found.ours, 1e-9):.1f} times that"]
 
 
 def _time(seconds: float) -> str:
@@ -206,6 +306,7 @@ def text(request: Request) -> str:
         "strategies: " + ", ".join(plan.strategies),
         f"to encode: {encodings:,} images x backbones, {total:,.0f} GFLOPs, about {_time(total / RATE)} at {RATE:.0f} GFLOP/s"
         + (f" (not counting {', '.join(left_out)}, whose cost is known once loaded)" if left_out else ""),
+        *_lasts(plan, seen),
         "to fetch: " + (", ".join(absent) if absent else "nothing"),
     ]
     return "\n".join(lines)

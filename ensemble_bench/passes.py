@@ -30,7 +30,7 @@ _TERMS = tuple(np.float32(1 / factorial) for factorial in (720, 120, 24, 6, 2))
 
 
 def _compiled(flags: set[str]) -> Callable[[Function], Function]:
-    return cast(Any, numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags))
+    return cast(Callable[[Function], Function], numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags))
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from ensemble_bench.errors import BadOption
 from ensemble_bench.registry import near
 
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
 
 @dataclass(frozen=True)

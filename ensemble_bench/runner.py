@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from threading import Event, Lock
@@ -21,7 +21,7 @@ import tomli_w
 import torch
 from numpy.typing import NDArray
 
-from ensemble_bench import cache, evaluation, fewshot, fits, health, metrics, peak, prompts, provenance
+from ensemble_bench import cache, calibration, evaluation, fewshot, fits, health, metrics, peak, prompts, provenance
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.cube import Cube
 from ensemble_bench.embed import Embedder, View, Work, cores
@@ -76,6 +76,7 @@ class Cell:
 
 
 SHORT = 1 << 22  # scores of a cube that is never worked on in pieces
+ENOUGH = 64  # images or answers that a speed is kept from
 HELD = 2 << 30  # bytes of features of several conditions that are kept in memory; beyond, they are read again when asked for
 
 
@@ -128,17 +129,45 @@ def run(request: Request, progress: Progress | None = None, profile: Profile | N
         os.environ["HF_HUB_OFFLINE"] = "1"
     profile = profile or Profile()
     with profile.step("plan"):
-        plan = planned(request)
+        plan = _decided(planned(request))
         work = _Work(plan, progress or Progress(), profile)
         _write_config(plan)
+    began = time.process_time()
     work.do()
+    _measured(work, time.process_time() - began)
     work.outcome.work = asdict(work.embedder.work)
     return work.outcome
 
 
+def _decided(plan: Plan) -> Plan:
+    """The plan with a precision in place of ``auto``: what is recorded, keyed and compared is the one really used."""
+    if plan.request.precision != "auto":
+        return plan
+    from ensemble_bench.backbones import tuning
+
+    precision = tuning.quickest(plan.backbones, device(plan.request.device))
+    return plan.changed(request=plan.request.changed(precision=precision))
+
+
+def _measured(work: _Work, seconds: float) -> None:
+    """Keep what this run says of the machine's speed, for the forecasts of others: of encodings, and of all the rest."""
+    embedder, answered = work.embedder, work.answered
+    rates = {
+        calibration.name(name, embedder.precision): 1000 * spent / images
+        for name, (images, spent) in embedder.spent.items()
+        if images >= ENOUGH
+    }
+    rest = seconds - sum(spent for _, spent in embedder.spent.values())
+    with suppress(BadStore):  # nothing but a forecast would miss it
+        if rates:
+            calibration.note("rates", rates, work.device)
+        if answered >= ENOUGH and work.device == "cpu" and rest > 0 and len(rates) == len(work.plan.backbones):
+            calibration.note("run", {"answer": 1000 * rest / answered})
+
+
 def cube(request: Request, *, split: str = "test", draw: int = 0) -> Cube:
     """The labelled cube of the one task that a request names: its test samples, or the support of one draw."""
-    plan = planned(request)
+    plan = _decided(planned(request))
     if len(plan.tasks) != 1:
         raise BadOption(f"a cube is of one task, and {', '.join(request.tasks)} are {len(plan.tasks)}.")
     if split not in SPLITS:
@@ -157,7 +186,7 @@ def cube(request: Request, *, split: str = "test", draw: int = 0) -> Cube:
 
 def cubes(request: Request, progress: Progress | None = None) -> dict[str, Cube]:
     """The labelled cube of each split of the one task that a request names, with all its samples: test first."""
-    plan = planned(request)
+    plan = _decided(planned(request))
     if len(plan.tasks) != 1:
         raise BadOption(f"cubes are of one task, and {', '.join(request.tasks)} are {len(plan.tasks)}.")
     work = _Work(plan.changed(strategies=()), progress or Progress())
@@ -208,6 +237,7 @@ class _Work:
         self.tasks = [shown.task for shown in self.shown.values()]  # with the names that came with their data
         self.stopped = Event()
         self._judging = Lock()  # resamples are drawn once and shared
+        self.answered = 0  # images x conditions x strategies
         self._others: dict[str, Cube] = {}
         self._spent: dict[str, Work] = {}  # what was done to show each task
         self.outcome = Outcome(Results(plan.output))
@@ -390,6 +420,7 @@ class _Work:
         with self.profile.step("records"):
             for cell, (_, predictions) in zip(cells, said, strict=True):
                 self._alarm(cell, predictions)
+                self.answered += len(predictions.ids)
             self.outcome.results.extend(said)
         self.outcome.made += len(said)
 

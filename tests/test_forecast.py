@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ensemble_bench import backbones, cli, forecast
+from ensemble_bench import backbones, calibration, cli, forecast
+from ensemble_bench.embed import cores
 from ensemble_bench.plan import planned
 from ensemble_bench.request import Request
 from ensemble_bench.task import Catalogue
@@ -108,3 +109,66 @@ def test_the_network_is_asked_nothing_and_left_as_it_was(monkeypatch: pytest.Mon
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     _outlook("vtab/eurosat")
     assert seen == ["1", "1"] and os.environ["HF_HUB_OFFLINE"] == "0"
+
+
+def _span(**options: object) -> forecast.Span | None:
+    plan = planned(Request(**options))  # type: ignore[arg-type]
+    return forecast.span(plan, [forecast.outlook(plan, task) for task in plan.tasks])
+
+
+def test_without_a_measurement_the_rate_is_called_an_assumption(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _span(tasks=("mini/digits",)) is None
+    assert cli.main(["run", "-t", "mini/digits", "-b", "mini/vit-8", "--dry-run"]) == 0
+    assert "assumption, nothing was measured here yet: ensemble-bench calibrate -b mini/vit-8" in capsys.readouterr().out
+    assert not calibration.path().exists()
+
+
+def test_what_was_measured_is_multiplied_out(capsys: pytest.CaptureFixture[str]) -> None:
+    calibration.note("rates", {"mini/vit-8 fp32": 5.0, "mini/vit-16 fp32": 3.0})
+    calibration.note("run", {"start": 10.0, "answer": 0.5})
+    options = {"tasks": ("mini/digits",), "backbones": ("mini/vit-8", "mini/vit-16"), "strategies": ("vote-top1", "log-avg")}
+    found, plan = _span(**options), planned(Request(**options))  # type: ignore[arg-type]
+    (seen,) = (forecast.outlook(plan, task) for task in plan.tasks)
+    assert found is not None and seen.test is not None and seen.missing is not None
+    images = seen.missing["mini/vit-8"]
+    assert images == seen.test + (seen.support or 0)
+    assert found.encoding == pytest.approx(images * (0.005 + 0.003) / cores())
+    assert found.rest == pytest.approx(10 + seen.test * 2 * 0.0005 / cores())
+    vits = backbones.find(["mini/vit-8", "mini/vit-16"])
+    prompts = seen.task.class_count * len(seen.task.templates)
+    words = sum(
+        prompts * ms / 1000 * (one.prompt_gflops() or 0) / (one.gflops or 1) for one, ms in zip(vits, (5, 3), strict=True)
+    )
+    shown = seen.test * (0.005 + 0.003 + 2 * forecast.HOST_IMAGE)
+    assert found.host == pytest.approx((words + shown) / cores() + 2 * forecast.HOST_START)
+    assert cli.main(["run", "-t", "mini/digits", "-b", "mini/vit-8", "mini/vit-16", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert f"on {cores()} cores by what was measured here" in out and "CLIP_benchmark, for each task, backbone and" in out
+
+
+def test_every_condition_costs_the_host_a_start_and_a_corruption() -> None:
+    calibration.note("rates", {"mini/vit-8 fp32": 5.0})
+    options = {"tasks": ("mini/digits",), "backbones": ("mini/vit-8",)}
+    one, two = _span(**options), _span(**options, corruptions=("mini-c:fog:1",))
+    assert one is not None and two is not None
+    plan = planned(Request(**options))  # type: ignore[arg-type]
+    test = forecast.outlook(plan, plan.tasks[0]).test or 0
+    assert two.host == pytest.approx(2 * one.host + test * forecast.HOST_CORRUPTED / cores())
+
+
+def test_what_is_known_of_an_architecture_or_only_of_the_peak() -> None:
+    (backbone,) = backbones.find(["openai/ViT-B-32"])
+    request = Request(backbones=("openai/ViT-B-32",))
+    assert forecast.pace(backbone, request) == forecast.Pace(None, None, None)
+    calibration.note("peaks", {"fp32": 70.0, "bf16": 10.0, "fp16": 12.0})
+    by_peak = forecast.pace(backbone, request)
+    assert by_peak.ours == by_peak.host == pytest.approx(8.82 / (0.7 * 70))
+    name = calibration.name(backbone.architecture(), "fp32")
+    calibration.note("encoders", {name: {"setting": {}, "ms": 120.0, "plain": 130.0}})
+    measured = forecast.pace(backbone, request)
+    assert (measured.ours, measured.host) == (0.12, 0.13)
+    assert measured.prompt == pytest.approx(0.13 * 5.96 / 8.82, rel=1e-3)
+    assert forecast.pace(backbone, request.changed(precision="auto")) == measured  # bf16 is slower here
+    calibration.note("peaks", {"bf16": 300.0})
+    assert forecast.pace(backbone, request.changed(precision="auto")).ours == pytest.approx(8.82 / (0.7 * 300))
+    assert forecast.pace(backbone, request.changed(device="cuda")) == forecast.Pace(None, None, None)

@@ -64,7 +64,9 @@ def test_options_out_of_range(changes: dict[str, object], said: str) -> None:
 
 @pytest.mark.parametrize("text", ["single:mini/vit-9", "lda:backbone=mini/vit-9", "zs-en:anchor=mini/vit-9"])
 def test_a_misspelt_backbone_of_a_strategy_is_found_before_work(text: str) -> None:
-    with pytest.raises(UnknownName, match=r"must be one of the backbones of this run, not 'mini/vit-9'. Did you mean mini/vi"):
+    with pytest.raises(
+        UnknownName, match=r"must be one of the backbones of this run, not 'mini/vit-9'. Did you mean mini/vit-8"
+    ):
         planned(Request(tasks=("mini/digits",), strategies=(text,)))
     asked = planned(Request(tasks=("mini/digits",), strategies=(text.replace("-9", "-8"),))).strategies
     assert asked == (text.replace("-9", "-8"),)

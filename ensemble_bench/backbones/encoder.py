@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,30 +13,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ensemble_bench.backbones import cost, prompts
+from ensemble_bench.backbones import cost, prompts, shortcuts
 from ensemble_bench.backbones.base import Encoder
+from ensemble_bench.backbones.setting import DTYPES, Setting
 
 TEXTS = 256  # prompts at a time
 TOKENS = 16384  # prompts tokenized at a time
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CLOSE = {"fp32": 1e-6, "bf16": 2e-2, "fp16": 2e-3}  # between unit vectors, for the cut text batch
 
 
 class Preparation:
-    """open_clip's transform of a picture uint8 [h, w, 3] to float32 [3, H, W]; light, so that other processes can have it."""
+    """open_clip's transform of a picture uint8 [h, w, 3] to float32 [3, H, W]; light, so that other processes can have it.
 
-    def __init__(self, transform: Callable[[Any], Tensor], preprocessing: Mapping[str, Any]) -> None:
+    ``raw`` leaves out what comes last, the division by 255 and the normalisation: uint8 [3, H, W], a quarter of the bytes.
+    ``normalised`` does it for a whole batch, wherever that lies.
+    """
+
+    def __init__(self, transform: Callable[[Any], Tensor], preprocessing: Mapping[str, Any], raw: bool = False) -> None:
         self.transform, self.size = transform, _two(preprocessing["size"])
+        steps = getattr(transform, "transforms", ())
+        self.raw = raw and [type(step).__name__ for step in steps[-2:]] == ["MaybeToTensor", "Normalize"]
         self._as_is = self.size[0] == self.size[1] and preprocessing["resize_mode"] != "longest"
         self._mean = torch.tensor(preprocessing["mean"])[:, None, None]
         self._std = torch.tensor(preprocessing["std"])[:, None, None]
 
     def __call__(self, picture: NDArray[np.uint8]) -> Tensor:
         if self._as_is and picture.shape[:2] == self.size:  # the transform would neither resize nor crop: same bytes, quicker
-            return (torch.tensor(picture).permute(2, 0, 1).contiguous().float() / 255).sub_(self._mean).div_(self._std)
+            sized = torch.tensor(picture).permute(2, 0, 1).contiguous()
+            return sized if self.raw else self.normalised(sized)
         from PIL import Image
 
-        return self.transform(Image.fromarray(picture))
+        shown: Any = Image.fromarray(picture)
+        if not self.raw:
+            return self.transform(shown)
+        for step in self.transform.transforms[:-2]:  # type: ignore[attr-defined]
+            shown = step(shown)
+        return torch.tensor(np.array(shown)).permute(2, 0, 1).contiguous()
+
+    def normalised(self, sized: Tensor) -> Tensor:
+        """Pictures uint8 [..., 3, H, W] as float32, less the mean and over the deviation of the training pictures."""
+        return (sized.float() / 255).sub_(self._mean.to(sized.device)).div_(self._std.to(sized.device))
 
 
 class OpenClipEncoder(Encoder):
@@ -56,25 +74,98 @@ class OpenClipEncoder(Encoder):
         self.size: tuple[int, int] = _two(preprocessing["size"])
         self.gflops = cost.gflops(model.visual, self.size)
         self.parameters = cost.parameters(model)
-        self._prepare = Preparation(image_transform_v2(PreprocessCfg(**preprocessing), is_train=False), preprocessing)
-        self._format = torch.contiguous_format
-        if type(model.visual).__name__ == "ModifiedResNet":  # a quarter faster; a ViT would be slower
-            self._format = torch.channels_last
-            model.visual.to(memory_format=self._format)
+        transform = image_transform_v2(PreprocessCfg(**preprocessing), is_train=False)
+        self._prepare = Preparation(transform, preprocessing)
+        self._pack = Preparation(transform, preprocessing, raw=device.startswith("cuda"))  # uint8 over the bus
+        resnet = type(model.visual).__name__ == "ModifiedResNet"  # a quarter faster; a ViT would be slower
+        self.setting = Setting(layout="channels_last" if resnet else "contiguous", arithmetic=precision)
+        self._forward: Callable[[Tensor], Tensor] = self._encoded
+        self._put(self.setting)
         self._cuts: bool | None = None  # neither is known before the first prompts
         self._shares: bool | None = None
 
     def preprocess(self, picture: NDArray[np.uint8]) -> Tensor:
         return self._prepare(picture)
 
+    def packed(self, picture: NDArray[np.uint8]) -> Tensor:
+        return self._pack(picture)
+
     def preparation(self) -> Preparation:
         return self._prepare
 
     def images(self, batch: Tensor) -> Tensor:
-        batch = batch.to(self.device, _DTYPES[self.precision]).contiguous(memory_format=self._format)
+        parts = batch.split(self.setting.batch or len(batch))
         with torch.no_grad():
-            features: Tensor = self.model.encode_image(batch, normalize=False)
-        return features.float().cpu()
+            return torch.cat([self._some(part) for part in parts]).float().cpu()
+
+    def _some(self, batch: Tensor) -> Tensor:
+        """Features of as many pictures as are encoded at a time."""
+        on_cuda = self.device.startswith("cuda")
+        there = (batch.pin_memory() if on_cuda else batch).to(self.device, non_blocking=on_cuda)
+        if there.dtype == torch.uint8:
+            there = self._prepare.normalised(there)
+        there = there.to(DTYPES[self.setting.arithmetic])
+        lacking = self.setting.batch - len(there) if self.setting.compiled else 0
+        if lacking > 0:  # what was compiled wants one shape
+            there = torch.cat([there, there[-1:].expand(lacking, -1, -1, -1)])
+        return self._forward(there.contiguous(memory_format=self.setting.format))[: len(batch)]
+
+    def _encoded(self, batch: Tensor) -> Tensor:
+        features: Tensor = self.model.encode_image(batch, normalize=False)
+        return features
+
+    @property
+    def compiles(self) -> bool:
+        """Whether what should be compiled is: not where that was tried and failed."""
+        return self._forward != self._encoded
+
+    def use(self, setting: Setting) -> None:
+        """Run the image tower in this way from now on; the text tower computes in the same arithmetic."""
+        self._put(setting)
+        if any(part.dtype not in (torch.float32, DTYPES[setting.arithmetic]) for part in self.model.parameters()):
+            self.model.to(DTYPES[setting.arithmetic])
+        if setting.compiled:  # before several threads ask for it at once
+            self.images(torch.zeros(1, 3, *self.size))
+
+    @contextmanager
+    def using(self, setting: Setting) -> Iterator[None]:
+        """The same for a while: afterwards everything is as it was."""
+        before, tower, forward = self.setting, self.model.visual, self._forward
+        back = self._put(setting)
+        try:
+            yield
+        finally:
+            back()
+            self.model.visual = tower.to(memory_format=before.format)
+            self.setting, self._forward = before, forward
+
+    def _put(self, setting: Setting) -> Callable[[], None]:
+        """Change the image tower; what comes back takes the shortcuts out again."""
+        tower, wanted = self.model.visual, DTYPES[setting.arithmetic]
+        if any(part.dtype not in (wanted, torch.float32) for part in tower.parameters()):
+            tower = copy.deepcopy(tower).to(wanted)
+            self.model.visual = tower
+        tower.to(memory_format=setting.format)
+        back = (lambda: None) if setting.way == "plain" else shortcuts.swapped(tower, setting.way == "onednn")
+        self.setting, self._forward = setting, self._compiled() if setting.compiled else self._encoded
+        return back
+
+    def _compiled(self) -> Callable[[Tensor], Tensor]:
+        """The image tower through torch.compile with frozen weights; as it is where nothing can be compiled here."""
+        import torch._inductor.config as inductor
+
+        def frozen(batch: Tensor) -> Tensor:
+            try:
+                with inductor.patch(freezing=True):
+                    return made(batch)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception:  # no compiler, or one that does not know the machine: no reason to fail
+                self._forward = self._encoded
+                return self._encoded(batch)
+
+        made: Callable[[Tensor], Tensor] = torch.compile(self._encoded)
+        return frozen
 
     def texts(self, prompts: Sequence[str]) -> Tensor:
         tokens = self.tokenizer(list(prompts)).to(self.device)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensemble_bench import cache
-from ensemble_bench.backbones import catalogue
+from ensemble_bench.backbones import catalogue, cost
 from ensemble_bench.backbones.base import PRECISIONS, Backbone
 from ensemble_bench.errors import BadOption, BadWeights, Missing
 
@@ -68,11 +68,21 @@ class OpenClip(Backbone):
     def architecture(self) -> str:
         return cache.sha256(self._configured[0])
 
+    def prompt_gflops(self) -> float | None:
+        return cost.prompt_gflops(self._configured[0].get("text_cfg", {}))
+
     def fetched(self) -> bool:
         return self.file(fetch=False) is not None
 
     def load(self, device: str = "cpu", precision: str = "fp32") -> OpenClipEncoder:
-        return opened(self, self.name, None, self._weights_file(), device, precision)
+        return self._settled(opened(self, self.name, None, self._weights_file(), device, precision))
+
+    def _settled(self, encoder: OpenClipEncoder) -> OpenClipEncoder:
+        """The encoder with the quickest setting of its architecture on this machine."""
+        from ensemble_bench.backbones import tuning
+
+        tuning.settle(encoder, self.architecture())
+        return encoder
 
     def _weights_file(self) -> Path:
         path = self.file(fetch=True)
@@ -178,7 +188,7 @@ class Folder(OpenClip):
         return _in_folder(self.path)
 
     def load(self, device: str = "cpu", precision: str = "fp32") -> OpenClipEncoder:
-        return opened(self, self.name, self.path, self._weights_file(), device, precision)
+        return self._settled(opened(self, self.name, self.path, self._weights_file(), device, precision))
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,7 @@ class Hub(OpenClip):
         return _of_hub(self.id, self.repository, _alternatives("open_clip_pytorch_model.bin"), fetch)
 
     def load(self, device: str = "cpu", precision: str = "fp32") -> OpenClipEncoder:
-        return opened(self, self.name, Path(self.repository), self._weights_file(), device, precision)
+        return self._settled(opened(self, self.name, Path(self.repository), self._weights_file(), device, precision))
 
 
 def pretrained(arch: str, tag: str) -> Pretrained:

@@ -33,6 +33,7 @@ VERBS = {
     "check": "hold results against a baseline: exit 1 if something got worse",
     "bless": "make results the new baseline, with the reason why",
     "clip-benchmark": "CLIP_benchmark's own command, with our ensembles, tasks and corruptions in it",
+    "calibrate": "measure this machine: encoders at their best setting, forecasts of run --dry-run",
     "doctor": "find what would keep a run from working, and say the cure",
 }
 ALIASES = {"eval": "run", "leaderboard": "board", "list": "ls", "validate": "check-task"}

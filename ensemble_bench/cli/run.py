@@ -46,7 +46,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="S", help="seed of draws and fits (default: 0)")
     parser.add_argument("--limit", "-L", type=int, metavar="N", help="only N test samples of each task: not a full result")
     parser.add_argument("--device", choices=request.DEVICES, help="default: auto")
-    parser.add_argument("--precision", choices=request.PRECISIONS, help="of the image towers (default: fp32)")
+    parser.add_argument(
+        "--precision",
+        choices=request.PRECISIONS,
+        help="of the image towers (default: fp32); auto: the quickest here that keeps the features",
+    )
     parser.add_argument(
         "-o", "--output", "--output-path", type=Path, metavar="DIR", help="results folder (default: runs/DIGEST)"
     )

@@ -19,7 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-b", "--backbones", nargs="+", action="extend", metavar="BACKBONE", help="backbones or a pool (default: mini)"
     )
     parser.add_argument("--device", choices=request.DEVICES, default="auto", help="default: auto")
-    parser.add_argument("--precision", choices=request.PRECISIONS, default="fp32", help="of the image towers (default: fp32)")
+    parser.add_argument("--precision", choices=request.PRECISIONS, default="fp32", help="as in run (default: fp32)")
     parser.add_argument("--cards", action="append", type=Path, default=[], metavar="DIR", help="a folder with more tasks/")
     parser.add_argument("--offline", action="store_true", help="make no network call")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
