@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ensemble_bench.cube import Cube
 
-KERNEL = 2  # goes up whenever the same picture, prompt and weights would give another number
+KERNEL = 3  # goes up whenever the same picture, prompt and weights would give another number
 BLOCK = 4096  # samples per stored file: what an interruption can lose at most
 BATCH = 64
 AHEAD = 1  # batches that are being corrupted while another one is encoded

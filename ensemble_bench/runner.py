@@ -21,7 +21,7 @@ import tomli_w
 import torch
 from numpy.typing import NDArray
 
-from ensemble_bench import cache, calibration, evaluation, fewshot, fits, health, metrics, peak, prompts, provenance
+from ensemble_bench import cache, calibration, evaluation, fewshot, fits, health, metrics, prompts, provenance
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.cube import Cube
 from ensemble_bench.embed import Embedder, View, Work, cores
@@ -375,9 +375,13 @@ class _Work:
         """The share of the machine's peak that one encoding a second takes, in the mean over these; None if nobody watches."""
         if not self.progress.watched:
             return None
+        from ensemble_bench.backbones import tuning
+
         cost = self.embedder.gflops(task)
         gflop = sum(cost[name] * images for name, images in missing.items()) / sum(missing.values())
-        return gflop / peak.gflops(self.device, self.request.precision, cores())
+        precision = self.request.precision
+        peak = tuning.peaks(self.device, (precision,))[precision] * (cores() if self.device == "cpu" else 1)
+        return gflop / peak if peak else None
 
     def _ask(self, text: str, cells: Sequence[Cell], shown: Shown) -> Said:
         """What a strategy says of all conditions, measured, or the status and the reason why it says nothing."""

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ensemble_bench import cli, profile
+from ensemble_bench import calibration, cli, profile
 from ensemble_bench.profile import STEPS, Profile, Spent, Stopwatch
 from ensemble_bench.progress import Step
 from ensemble_bench.report.profile import COLOURS, REST, WAITING, Account
@@ -163,7 +163,7 @@ def test_a_run_says_where_its_time_went(
     assert shown == set(STEPS), "everything happens in such a run"
     assert any(line.startswith("mini/faces: test images x 1 backbones x 2 conditions: 16 in ") for line in lines)
     assert headline in [text.text for text in ElementTree.parse(picture).getroot().iter("{http://www.w3.org/2000/svg}text")]
-    assert len(list((tmp_path / "store" / "peaks").glob("*.json"))) == 1, "the peak is measured once a machine"
+    assert calibration.peak("fp32"), "the peak is measured once a machine"
 
 
 def test_another_kind_of_file_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

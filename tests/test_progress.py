@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
-from ensemble_bench import peak, progress
+from ensemble_bench import progress
 from ensemble_bench.progress import Bars, Noted, Progress, reached
 
 
@@ -66,19 +63,3 @@ def test_a_step_with_nothing_to_do_shows_no_bar() -> None:
     with bars.step("stored already", 0, None) as advance:
         advance(0)
     assert bars._bars is None
-
-
-def test_the_peak_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENSEMBLE_BENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(peak, "SECONDS", 0.01)
-    first = peak.gflops("cpu", "fp32", 2)
-    assert 0.1 < first < 100_000
-    with monkeypatch.context() as patch:
-        patch.setattr(peak, "_measured", lambda *_: pytest.fail("measured again"))
-        assert peak.gflops("cpu", "fp32", 2) == first
-    monkeypatch.setattr(peak, "_measured", lambda *_: 50.0)
-    assert peak.gflops("cpu", "fp32", 3) == 150.0, "another number of cores is another machine"
-    assert peak.gflops("cpu", "bf16", 1) == 50.0
-    (path,) = (path for path in (tmp_path / "peaks").glob("*.json") if json.loads(path.read_text())["threads"] == 3)
-    path.write_text("{")
-    assert peak.gflops("cpu", "fp32", 3) == 150.0, "a spoilt note is made anew"

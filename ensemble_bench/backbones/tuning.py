@@ -187,15 +187,14 @@ def settle(encoder: OpenClipEncoder, architecture: str, *, again: bool = False, 
     return found
 
 
-def peaks(device: str = "cpu") -> dict[str, float]:
+def peaks(device: str = "cpu", precisions: Sequence[str] = PRECISIONS) -> dict[str, float]:
     """GFLOP/s of one thread in a large matrix product, by precision: no encoder gets beyond. Measured where not kept."""
     known = calibration.read(device).get("peaks", {})
-    if set(known) >= set(PRECISIONS):
-        return {precision: float(known[precision]) for precision in PRECISIONS}
-    found = {precision: peak(precision, device) for precision in PRECISIONS}
-    with contextlib.suppress(BadStore):
-        calibration.note("peaks", dict(found), device)
-    return found
+    found = {precision: peak(precision, device) for precision in precisions if precision not in known}
+    if found:
+        with contextlib.suppress(BadStore):
+            calibration.note("peaks", dict(found), device)
+    return {precision: float({**known, **found}[precision]) for precision in precisions}
 
 
 def peak(precision: str, device: str = "cpu") -> float:
