@@ -94,6 +94,30 @@ def judged(
     return Judged(*(torch.from_numpy(found) for found in (decisions, *flags, *numbers)))
 
 
+def times(words: NDArray[np.uint64], items: int, most: int) -> NDArray[np.uint8]:
+    """How often each of ``items`` is picked in each of some rows of ``most`` picks, uint8 [rows, items], from raw 64-bit words.
+
+    The upper half of a word picks. Raises OverflowError where one is picked more than 255 times.
+    """
+    found = np.zeros((len(words) // most, items), np.uint8)
+    if not _times(words.reshape(-1, most), found):
+        raise OverflowError("of thousands of images, one was picked more than 255 times")
+    return found
+
+
+@_compiled(set())
+def _times(words: Array, found: Array) -> bool:
+    rows, most = words.shape
+    items = np.uint64(found.shape[1])
+    half, full, fits = np.uint64(32), np.uint8(255), True
+    for row in range(rows):
+        for pick in range(most):
+            place = ((words[row, pick] >> half) * items) >> half
+            fits &= found[row, place] != full
+            found[row, place] += np.uint8(1)
+    return fits
+
+
 @_compiled(_ANY_ORDER)
 def _highest(row: Array) -> Any:
     found = row[0]
