@@ -50,7 +50,7 @@ class Sums:
 
 def sums(logits: Tensor, order: list[int]) -> Sums:
     """One pass over float32 logits [b, s, c]; means are added up in the order of these places."""
-    array = np.ascontiguousarray(logits.numpy())
+    array = np.ascontiguousarray(logits.detach().cpu().numpy())
     b, s, c = array.shape
     decisions, rest = np.empty((b, s), np.int64), np.empty((b, s))
     logit, probability = np.empty((s, c), np.float32), np.empty((s, c), np.float32)
