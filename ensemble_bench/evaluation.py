@@ -21,7 +21,7 @@ from ensemble_bench.strategies.base import Strategy
 from ensemble_bench.strategies.spelling import parsed
 
 WHOLE = 1 << 24  # scores [b, s, c] of a query that is worked on in one piece
-PIECE = 3 << 21  # scores in a piece of a longer one, 24 MB: so many that the steps of a piece are worth their calls
+PIECE = 5 << 19  # scores in a piece of a longer one, 10 MB: as many as caches hold, and worth the calls of a piece
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Sums:
 
 def sums(logits: Tensor, order: list[int]) -> Sums:
     """One pass over float32 logits [b, s, c]; means are added up in the order of these places."""
-    array = np.ascontiguousarray(logits.numpy())
+    array = np.ascontiguousarray(logits.detach().cpu().numpy())
     b, s, c = array.shape
     decisions, rest = np.empty((b, s), np.int64), np.empty((b, s))
     logit, probability = np.empty((s, c), np.float32), np.empty((s, c), np.float32)
@@ -92,6 +92,30 @@ def judged(
     means = np.empty((0, c), np.float32) if mean is None else np.ascontiguousarray(mean.float().numpy())
     _judged(array, labels.numpy(), means, kind, room is None, *apart, *near, decisions, *flags, *numbers)
     return Judged(*(torch.from_numpy(found) for found in (decisions, *flags, *numbers)))
+
+
+def times(words: NDArray[np.uint64], items: int, most: int) -> NDArray[np.uint8]:
+    """How often each of ``items`` is picked in each of some rows of ``most`` picks, uint8 [rows, items], from raw 64-bit words.
+
+    The upper half of a word picks. Raises OverflowError where one is picked more than 255 times.
+    """
+    found = np.zeros((len(words) // most, items), np.uint8)
+    if not _times(words.reshape(-1, most), found):
+        raise OverflowError("of thousands of images, one was picked more than 255 times")
+    return found
+
+
+@_compiled(set())
+def _times(words: Array, found: Array) -> bool:
+    rows, most = words.shape
+    items = np.uint64(found.shape[1])
+    half, full, fits = np.uint64(32), np.uint8(255), True
+    for row in range(rows):
+        for pick in range(most):
+            place = ((words[row, pick] >> half) * items) >> half
+            fits &= found[row, place] != full
+            found[row, place] += np.uint8(1)
+    return fits
 
 
 @_compiled(_ANY_ORDER)

@@ -25,21 +25,25 @@ Array = NDArray[Any]
 Alternative = Literal["two-sided", "greater", "less"]
 
 
-def _picks(name: str, count: int, items: int) -> Iterator[NDArray[np.int64]]:
-    """Blocks of rows that add up to ``count``: which of ``items`` are picked in ``items`` picks, int64 [rows, items].
+def _words(name: str, count: int, items: int) -> Iterator[NDArray[np.uint64]]:
+    """Raw words for blocks of rows that add up to ``count``, ``items`` for each row, flat.
 
-    From raw 64-bit output, because the streams of numpy's distributions may change between versions.
+    Raw, because the streams of numpy's distributions may change between versions.
     """
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "big")
     bits = np.random.PCG64(seed)
     block = max(1, min(count, (_AT_ONCE if count * items <= _AT_ONCE else _BLOCK) // items))
     for start in range(0, count, block):
-        rows = min(block, count - start)
-        picked = bits.random_raw(rows * items)
+        yield bits.random_raw(min(block, count - start) * items)
+
+
+def _picks(name: str, count: int, items: int) -> Iterator[NDArray[np.int64]]:
+    """Blocks of rows that add up to ``count``: which of ``items`` are picked in ``items`` picks, int64 [rows, items]."""
+    for picked in _words(name, count, items):
         picked >>= np.uint64(32)
         picked *= np.uint64(items)
         picked >>= np.uint64(32)
-        yield picked.view(np.int64).reshape(rows, items)
+        yield picked.view(np.int64).reshape(-1, items)
 
 
 def _times(picked: NDArray[np.int64], kinds: int) -> Floats:
@@ -84,11 +88,9 @@ class Resamples:
 
     @cached_property
     def _packed(self) -> list[NDArray[np.uint8]]:
-        found = []
-        for block in self._blocks():
-            assert block.max() < 256, "of thousands of images, one was picked more than 255 times"
-            found.append(block.astype(np.uint8))
-        return found
+        from ensemble_bench import passes  # for its weight
+
+        return [passes.times(words, self.samples, self.samples) for words in _words(self.name, self.count, self.samples)]
 
     def _weights(self) -> Iterator[tuple[slice, Floats]]:
         """How often each image is picked, float64 [rows, s], with the rows they are; kept where that is small."""

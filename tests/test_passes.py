@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import log_loss, top_k_accuracy_score
 from torch import Tensor
 
 from ensemble_bench.cube import Cube
-from ensemble_bench.passes import LOGITS, PROBABILITIES, VOTES, judged, sums
+from ensemble_bench.passes import LOGITS, PROBABILITIES, VOTES, judged, sums, times
+from ensemble_bench.statistics import _picks, _words
 
 
 def logits(b: int = 3, s: int = 50, c: int = 17, size: float = 5.0, seed: int = 0) -> Tensor:
@@ -95,3 +97,13 @@ def test_the_order_of_the_pool_changes_nothing() -> None:
     for name in ("mean_logit", "mean_probability"):
         assert torch.equal(getattr(one.sums, name), getattr(other.sums, name))
     assert torch.equal(one.sums.decisions, other.sums.decisions[[1, 2, 0]])
+
+
+def test_picks_are_counted_as_numpy_counts_them() -> None:
+    (words,), (picked,) = _words("a name", 20, 300), _picks("a name", 20, 300)
+    found = times(words, 300, 300)
+    assert found.dtype == np.uint8 and found.sum() == 20 * 300
+    for row, expected in zip(found, picked, strict=True):
+        assert np.array_equal(row, np.bincount(expected, minlength=300))
+    with pytest.raises(OverflowError, match="more than 255 times"):
+        times(np.zeros(256, np.uint64), 2, 256)
