@@ -124,8 +124,8 @@ def rows(batch: int = BATCH, rounds: int = ROUNDS) -> Iterator[tuple[list[Row], 
         peaks = tuning.peaks()
         for each in BARS:
             found.append(row(*each, batch, rounds))
-            again = {precision: max(speed, tuning.peak(precision)) for precision, speed in peaks.items() if precision != "fp16"}
-            yield found, again
+            peaks = {precision: max(speed, tuning.peak(precision)) for precision, speed in peaks.items() if precision != "fp16"}
+            yield found, peaks
     torch.set_num_threads(threads)
 
 
