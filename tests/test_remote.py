@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
@@ -28,7 +30,7 @@ from ensemble_bench.request import Request
 from ensemble_bench.sources import hub, own
 from ensemble_bench.sources.base import Fetched, Wanted
 from ensemble_bench.sources.remote import MANIFEST
-from ensemble_bench.task import Task
+from ensemble_bench.task import Support, Task
 
 NAMES = ["cat", "dog", "newt"]
 
@@ -501,8 +503,6 @@ def test_other_addresses_are_refused(text: str) -> None:
 
 def carded(**options: object) -> Task:
     """A task with a card that names a repository of the hub."""
-    import dataclasses
-
     return dataclasses.replace(
         own.read("wds:x"),
         name="vtab/pets",
@@ -650,6 +650,24 @@ def test_a_draw_does_not_depend_on_what_happens_to_be_fetched(server: Served) ->
     for few, many in zip(one, two, strict=True):
         assert few == many[::2]
     assert len({tuple(draw) for draw in one}) > 1
+
+
+def test_borrowed_examples_are_fetched_with_the_task_that_borrows_them(server: Served) -> None:
+    """Only the shards of the lender that the borrowed classes need; what goes wrong there names both."""
+    lender = dataclasses.replace(task(server), name="mine/lender", card_digest="1", counts={"train": 72, "test": 12})
+    lender = dataclasses.replace(lender, splits=("train", "test"))
+    (server.folder / "alone" / "test").mkdir(parents=True)
+    for name in ("test/0.tar", "test/1.tar", "test/nshards.txt", "classnames.txt"):
+        shutil.copy(server.folder / "pets" / name, server.folder / "alone" / name)
+    borrower = dataclasses.replace(task(server, "alone"), name="mine/alone", support=Support("mine/lender", ((2,), (0,), (1,))))
+    catalogue = SimpleNamespace(task=lambda name: {"mine/lender": lender}[name])
+    done = sources.fetch(borrower, Wanted(shots=1), catalogue, Progress())  # type: ignore[arg-type]
+    came = {name for method, name, _ in server.seen if method == "GET" and name.startswith("pets/") and name.endswith(".tar")}
+    assert came == {f"pets/train/{number}.tar" for number in by_hand(8, 0, 4)} and done.files >= 4
+    shutil.rmtree("store")
+    shutil.rmtree(server.folder / "pets")
+    with pytest.raises(BadData, match=r"the examples that mine/lender lends mine/alone: .*nshards\.txt is not there"):
+        sources.fetch(borrower, Wanted(shots=1), catalogue, Progress())  # type: ignore[arg-type]
 
 
 def test_small_classes_need_every_shard_and_too_few_are_said(server: Served) -> None:
