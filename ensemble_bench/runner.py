@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -75,6 +76,7 @@ class Cell:
     keys: Mapping[int | None, str]
 
 
+TURN = 5e-4  # seconds that threads wait for each other's turn: many short steps beside a few long ones
 SHORT = 1 << 22  # scores of a cube that is never worked on in pieces
 ENOUGH = 64  # images or answers that a speed is kept from
 HELD = 2 << 30  # bytes of features of several conditions that are kept in memory; beyond, they are read again when asked for
@@ -274,8 +276,10 @@ class _Work:
         if any(strategy.prepares() for strategy in self.strategies.values()):
             for task in self.tasks:
                 self.others(task)
+        interval = sys.getswitchinterval()
         with ThreadPoolExecutor(1, "ahead") as ahead:
             try:
+                sys.setswitchinterval(TURN)
                 coming: deque[tuple[Task, Sequence[Cell], Future[Shown | BenchError]]] = deque()
                 for task in self.tasks:
                     if wanted := self._wanted(task):
@@ -286,6 +290,7 @@ class _Work:
                     self._answer(*coming.popleft())
             finally:
                 self.stopped.set()
+                sys.setswitchinterval(interval)
 
     def _wanted(self, task: Task) -> list[Cell]:
         """The cells of a task that are not there yet."""

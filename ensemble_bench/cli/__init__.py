@@ -100,6 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one call; 0 done, 1 a gate failed, 2 the user's to mend (one sentence on standard error), 130 interrupted."""
     words = sys.argv[1:] if words is None else words
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: threads that wait must not burn the cores
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy loads: what encodes and answers side by side needs them
     if not words or words[0] in ("-h", "--help", "help"):
         _parser().print_help()
         return 0

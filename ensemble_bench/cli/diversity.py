@@ -61,12 +61,16 @@ def main(options: argparse.Namespace) -> int:
 
 def found(place: Path) -> Results:
     """The results in a folder, or those of the single backbones of an archive."""
-    from ensemble_bench import archive
-    from ensemble_bench.assessment import assessed
     from ensemble_bench.records import LINES, Results
 
+    if (place / LINES).is_file():
+        return Results(place, must_exist=True)
+
+    from ensemble_bench import archive  # for its weight
+    from ensemble_bench.assessment import assessed
+
     archived = place.suffix in (".npz", ".csv") or (place / archive.CARD).is_file()
-    if (place / LINES).is_file() or not (archived or (not place.exists() and str(place) in archive.names())):
+    if not (archived or (not place.exists() and str(place) in archive.names())):
         return Results(place, must_exist=True)
     return assessed(archive.find(str(place)), ["single"]).results
 
