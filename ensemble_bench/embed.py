@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, field
-from functools import partial
 from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ensemble_bench import cache, prompts
+from ensemble_bench import cache, prompts, threads
 from ensemble_bench.backbones.base import Backbone, Encoder
 from ensemble_bench.cache import JSON
 from ensemble_bench.condition import CLEAN, Condition
@@ -312,20 +311,13 @@ class Embedder:
                 if progress is not None:
                     progress(shown)
 
-        # One thread of sums a worker: nothing waits for the slowest of many small sums, and the number of cores changes no bit.
-        threads = torch.get_num_threads()
-        with ThreadPoolExecutor(workers, "encode", initializer=partial(torch.set_num_threads, 1)) as pool:
-            try:
-                for view, backbones, batch in self._shown(task, source, split, ids, wanted, failed):
-                    waiting.append((view, len(batch), pool.submit(self._features_of, backbones, batch)))
-                    if len(waiting) > 2 * workers:
-                        collect()
-                while waiting:
+        with threads.pool(workers, "encode") as pool:
+            for view, backbones, batch in self._shown(task, source, split, ids, wanted, failed):
+                waiting.append((view, len(batch), pool.submit(self._features_of, backbones, batch)))
+                if len(waiting) > 2 * workers:
                     collect()
-            finally:
-                for _, _, future in waiting:
-                    future.cancel()
-                torch.set_num_threads(threads)  # some libraries of sums have one number for all threads
+            while waiting:
+                collect()
         found = {place: torch.cat(own) for place, own in parts.items() if place[0] not in failed}
         for (_, name), features in found.items():
             if not bool(torch.isfinite(features).all()):

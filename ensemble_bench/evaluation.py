@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ensemble_bench import metrics
+from ensemble_bench import metrics, threads
 from ensemble_bench.cube import Cube
 from ensemble_bench.errors import BadArchive, BadPlugin, BenchError, Lacking
 from ensemble_bench.progress import Advance
@@ -73,17 +71,6 @@ class Asked:
     def oracle(self) -> bool:
         """Whether it sees the labels of the query."""
         return self.strategy.labels == "query"
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Fits on a handful of samples are slower on several threads, and on one they give the same on every machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def lacking(strategy: Strategy, cube: Cube) -> str | None:
@@ -284,7 +271,7 @@ def fitted(
             yield Asked(strategy, name)
             continue
         start = time.perf_counter()
-        with _one_thread():
+        with threads.one():
             if strategy.prepares():
                 strategy.prepare(others or {})
             strategy.fit(support if mine else support.own())

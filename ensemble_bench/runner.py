@@ -22,7 +22,7 @@ import tomli_w
 import torch
 from numpy.typing import NDArray
 
-from ensemble_bench import cache, calibration, evaluation, fewshot, fits, health, metrics, prompts, provenance
+from ensemble_bench import cache, calibration, evaluation, fewshot, fits, health, metrics, prompts, provenance, threads
 from ensemble_bench.condition import CLEAN, Condition
 from ensemble_bench.cube import Cube
 from ensemble_bench.embed import Embedder, View, Work, cores
@@ -348,13 +348,8 @@ class _Work:
         if workers == 1 or any(math.prod(cube.shape) > SHORT for cube in cubes):
             yield lambda ask: ask
             return
-        threads = torch.get_num_threads()
-        with ThreadPoolExecutor(workers, "strategies", initializer=partial(torch.set_num_threads, 1)) as pool:
-            try:
-                yield lambda ask: pool.submit(ask).result
-            finally:
-                pool.shutdown(cancel_futures=True)
-                torch.set_num_threads(threads)  # some libraries of sums have one number for all threads
+        with threads.pool(workers, "strategies") as pool:
+            yield lambda ask: pool.submit(ask).result
 
     @contextmanager
     def _encoding(self, task: Task, what: str, missing: Mapping[str, int]) -> Iterator[Advance]:

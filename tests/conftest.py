@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ def query() -> Cube:
 def poor(request: pytest.FixtureRequest, query: Cube) -> Cube:
     """The query with less to say: without features, with probabilities only, with decisions only."""
     return poorer(query, request.param)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Any]:
+    """Our doors open; what the host itself warns of is its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ensemble_bench.host import activate
+
+        activate.activate()
+        yield activate
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,6 @@ import torch
 from ensemble_bench import cli
 from ensemble_bench.errors import BadData, BadOption, Missing
 from ensemble_bench.host.running import output_of
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ensemble_bench.host import activate
-
-        activate.activate()
-        yield activate
 
 
 def test_importing_us_changes_nothing_in_the_host() -> None:

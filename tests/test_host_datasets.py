@@ -29,17 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # the host's
 GREY = np.full((8, 8, 3), 99, dtype=np.uint8)
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Any]:
-    """Our doors open; what the host itself warns of is its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from ensemble_bench.host import activate
-
-        activate.activate()
-        yield activate
-
-
 @pytest.fixture(autouse=True)
 def _shards_are_closed() -> Iterator[None]:
     """What the host's reader left open is closed here, and not in another test."""

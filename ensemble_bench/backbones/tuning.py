@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from ensemble_bench import calibration
+from ensemble_bench import calibration, threads
 from ensemble_bench.backbones.base import PRECISIONS, Backbone
 from ensemble_bench.backbones.setting import DTYPES, Setting
 from ensemble_bench.errors import BadStore
@@ -44,16 +43,6 @@ class Trial:
     setting: Setting
     ms: float
     apart: float
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:
@@ -97,7 +86,7 @@ def tried(encoder: OpenClipEncoder, compiled: bool = False) -> list[Trial]:
     options = candidates(encoder.model.visual, encoder.precision, device, compiled)
     shape = 3, *encoder.size
     one = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    with _one_thread():
+    with threads.one():
         with encoder.using(Setting("plain", options[0].layout, encoder.precision)):
             first = _seconds(lambda: encoder.images(one), device)
             first = min(first, _seconds(lambda: encoder.images(one), device))
@@ -138,7 +127,7 @@ def batched(encoder: OpenClipEncoder, trial: Trial) -> Trial:
         return trial
     pictures = torch.randn(largest, 3, *encoder.size, generator=torch.Generator().manual_seed(0))
     options = []
-    with _one_thread():
+    with threads.one():
         for batch in sorted(BATCHES, key=lambda size: size != trial.setting.batch):
             setting = dataclasses.replace(trial.setting, batch=batch)
             with encoder.using(setting):
@@ -203,7 +192,7 @@ def peak(precision: str, device: str = "cpu") -> float:
 
     m, k, n = SHAPE
     best = 0.0
-    with _one_thread(), torch.no_grad():
+    with threads.one(), torch.no_grad():
         for product in (torch.nn.functional.linear, onednn):
             with contextlib.suppress(RuntimeError, AttributeError, NotImplementedError):
                 x, weight, bias = (torch.randn(*size, device=device).to(DTYPES[precision]) for size in ((m, k), (n, k), (n,)))
@@ -254,7 +243,7 @@ def speed(backbone: Backbone, device: str, precision: str, *, again: bool = Fals
     def encoded(some: NDArray[np.uint8]) -> None:
         encoder.images(torch.stack([encoder.preprocess(picture) for picture in some]))
 
-    with _one_thread():
+    with threads.one():
         encoded(pictures[:2])
         one = _seconds(lambda: encoded(pictures[:2]), device) / 2
         some = pictures[: max(4, min(64, int(SECONDS / one)))]
